@@ -1,0 +1,1 @@
+"""Benchmarks behind 'napari-lfm bench'; nothing here is imported by the product."""

@@ -1,0 +1,91 @@
+"""What can be wrong with a request, in words a microscopist can act on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["error", "warning", "info"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong, or worth knowing, before a run.
+
+    Attributes
+    ----------
+    message : str
+        What is wrong, one plain sentence.
+    remedy : str
+        How to mend it, one plain sentence; may be empty for ``info``.
+    severity : {"error", "warning", "info"}
+        An ``error`` stops the run.
+    field : str
+        Name of the parameter or input concerned, empty when it is none of them.
+    """
+
+    message: str
+    remedy: str = ""
+    severity: Severity = "error"
+    field: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.remedy}".strip()
+
+
+class LfmError(Exception):
+    """An expected failure whose text is one clear sentence for the user.
+
+    The command line prints the text and exits with `exit_status`; the panel
+    shows it. A traceback is never needed to understand it.
+    """
+
+    exit_status = 1
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(f"{message} {remedy}".strip())
+        self.message = message
+        self.remedy = remedy
+
+    def problem(self) -> Problem:
+        """Return the same failure as a `Problem`."""
+        return Problem(self.message, self.remedy)
+
+
+class RequestError(LfmError):
+    """The request or its input is wrong: the user can mend it (exit status 2)."""
+
+    exit_status = 2
+
+
+def raise_for(problems: Iterable[Problem]) -> None:
+    """Raise one `RequestError` with every error among `problems`, if there is any."""
+    errors = [p for p in problems if p.severity == "error"]
+    if errors:
+        raise RequestError(" ".join(str(p) for p in errors))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will need and give, before it starts.
+
+    Attributes
+    ----------
+    output_shape : tuple of int
+        Shape of the primary result.
+    output_dims : tuple of str
+        Its dimension names, out of ``t c z y x``.
+    peak_bytes : int
+        Largest memory in use at once on the device.
+    seconds : float
+        Expected duration on the chosen device.
+    notes : tuple of str
+        Plain sentences, e.g. which memory path was chosen.
+    """
+
+    output_shape: tuple[int, ...]
+    output_dims: tuple[str, ...]
+    peak_bytes: int
+    seconds: float
+    notes: tuple[str, ...] = ()

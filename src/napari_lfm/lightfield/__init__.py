@@ -1,0 +1,2 @@
+"""Geometry of the sensor image: lattice calibration, rectification, views, epipolar images,
+shift-and-sum refocus."""

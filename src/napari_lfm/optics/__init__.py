@@ -1,0 +1,1 @@
+"""Physics only: microscopes, point spread functions, the lenslet projector."""

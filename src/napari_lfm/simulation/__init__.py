@@ -1,0 +1,1 @@
+"""Phantoms, cameras, and simulated measurement-truth pairs."""
