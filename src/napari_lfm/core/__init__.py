@@ -1,2 +1,1 @@
-"""Plain vocabulary shared by every room: events, problems, estimates, devices, memory budget,
-metrics. Nothing here knows optics or files."""
+"""Vocabulary of every room: events, problems, devices, memory, metrics; it knows no optics and no files."""

@@ -7,11 +7,13 @@ An image on a rotated or sheared lattice also carries ``attrs["affine_um"]``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 SPATIAL = ("z", "y", "x")
 

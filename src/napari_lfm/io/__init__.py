@@ -1,2 +1,1 @@
-"""Reading and writing files: TIFF, OME-TIFF, OME-Zarr, points tables, and the provenance that
-travels in them."""
+"""Reading and writing files: TIFF, OME-Zarr, points tables, and the provenance that travels in them."""

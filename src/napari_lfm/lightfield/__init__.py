@@ -1,2 +1,1 @@
-"""Geometry of the sensor image: lattice calibration, rectification, views, epipolar images,
-shift-and-sum refocus."""
+"""Geometry of the sensor image: lattice calibration, rectification, views, epipolar images, refocus."""

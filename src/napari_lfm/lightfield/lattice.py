@@ -56,12 +56,13 @@ class Lattice(BaseModel):
         i, j = np.mgrid[0 : self.rows, 0 : self.columns].astype(float)
         if self.kind == "hexagonal":
             j = j + 0.5 * (np.arange(self.rows)[:, None] % 2)
-        out = (
+        out: np.ndarray = (
             np.asarray(self.origin_px)
             + i[..., None] * np.asarray(self.row_step_px)
             + j[..., None] * np.asarray(self.column_step_px)
         )
-        return out + self.distortion_px(out)
+        out += self.distortion_px(out)
+        return out
 
     def distortion_px(self, points: np.ndarray) -> np.ndarray:
         """Return the smooth displacement (y, x) in px at raw positions, shape (..., 2)."""

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
-import xarray as xr
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from napari_lfm.core.events import Event
 from napari_lfm.core.problems import Estimate, Problem, RequestError
-from napari_lfm.lightfield.lattice import Lattice
-from napari_lfm.optics.microscope import Microscope
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import xarray as xr
+
+    from napari_lfm.core.events import Event
+    from napari_lfm.lightfield.lattice import Lattice
+    from napari_lfm.optics.microscope import Microscope
 
 InputKind = Literal["lightfield", "stack", "image"]
 

@@ -1,2 +1,1 @@
-"""Neural networks (one file each, nn.Module only) and the registry of weights with their
-cards."""
+"""Neural networks (one file each, nn.Module only) and the registry of weights with their cards."""
