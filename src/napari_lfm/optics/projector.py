@@ -1,0 +1,445 @@
+"""The lenslet projector: voxels to pixels as one small matrix per lenslet frequency.
+
+Gather the voxels under lenslet (t, s) into a vector x[t, s] and its pixels into y[t, s]. The optics
+repeat from lenslet to lenslet, so ``y[t, s] = sum H[dt, ds] x[t - dt, s - ds]``: a matrix-valued
+convolution on the lenslet grid, diagonal under a 2-D FFT over (t, s). The matrices are folded by the
+cell's symmetries (`napari_lfm.optics.fold`), which makes them real and about eight times fewer.
+
+Channel layout: voxels are (channels, frames, Ty, Tx), channels plane by plane and row by row within
+a cell; pixels are (Ny * Nx, frames, rows, columns).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import scipy.fft
+import torch
+
+from napari_lfm.optics import cache
+from napari_lfm.optics.channels import ChannelTables, inverse, mix, parity_of, wrap
+from napari_lfm.optics.fold import FrequencyFold, act_on_frequency, fold_frequencies, half_plane_index
+from napari_lfm.optics.psf import CellOptics, LightfieldPsf
+from napari_lfm.optics.symmetry import HALF_TURN, Operation
+
+Storage = Literal["float32", "float16", "bfloat16"]
+_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One depth of the volume: its z and its voxels (sy, sx) per cell."""
+
+    z_um: float
+    voxels: tuple[int, int]
+
+    @property
+    def channels(self) -> int:
+        """Voxels of this plane under one cell."""
+        return self.voxels[0] * self.voxels[1]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Sizes of a projector, and what it will cost, before anything is computed.
+
+    Parameters
+    ----------
+    optics : CellOptics
+    planes : tuple of Plane
+    cells : tuple of int
+        Observed cells (rows, columns).
+    margin : tuple of int
+        Unobserved cells on each side that may hold light all the same.
+    half_width : tuple of int
+        Largest half width (y, x) of the point spread function, in cells.
+    """
+
+    optics: CellOptics
+    planes: tuple[Plane, ...]
+    cells: tuple[int, int]
+    margin: tuple[int, int]
+    half_width: tuple[int, int]
+    symmetric: bool = True
+
+    @classmethod
+    def plan(
+        cls,
+        optics: CellOptics,
+        planes: Sequence[Plane],
+        cells: tuple[int, int],
+        margin: tuple[int, int] | None = None,
+        max_half_width: tuple[int, int] | None = None,
+        symmetric: bool = True,
+    ) -> Geometry:
+        """Choose half width and margin: the margin is the half width unless given."""
+        widths = np.array([optics.half_width(p.z_um) for p in planes])
+        half = tuple(int(v) for v in widths.max(0))
+        if max_half_width is not None:
+            half = (min(half[0], max_half_width[0]), min(half[1], max_half_width[1]))
+        margin = half if margin is None else margin  # type: ignore[assignment]
+        return cls(optics, tuple(planes), cells, margin, half, symmetric)  # type: ignore[arg-type]
+
+    @property
+    def volume_cells(self) -> tuple[int, int]:
+        """Cells (Ty, Tx) of the enlarged volume."""
+        return self.cells[0] + 2 * self.margin[0], self.cells[1] + 2 * self.margin[1]
+
+    @property
+    def group(self) -> tuple[Operation, ...]:
+        """Symmetries shared by the optics, the planes and the FFT grid."""
+        if not self.symmetric:
+            return (Operation(False, False, False),)
+        square = all(p.voxels[0] == p.voxels[1] for p in self.planes) and self._square_period_pays
+        return tuple(g for g in self.optics.group if square or not g.transpose)
+
+    @property
+    def _needed(self) -> tuple[int, int]:
+        # a source at the far margin must not wrap round into the observed cells
+        return tuple(  # type: ignore[return-value]
+            n + m + h for n, m, h in zip(self.cells, self.margin, self.half_width, strict=True)
+        )
+
+    @property
+    def _square_period_pays(self) -> bool:
+        y, x = self._needed
+        return max(y, x) ** 2 <= 2 * y * x
+
+    @property
+    def period(self) -> tuple[int, int]:
+        """FFT size (y, x) in cells."""
+        y, x = (scipy.fft.next_fast_len(n, real=True) for n in self._needed)
+        return (max(y, x), max(y, x)) if any(g.transpose for g in self.group) else (y, x)
+
+    @property
+    def voxel_channels(self) -> int:
+        """Voxels under one cell, all planes."""
+        return sum(p.channels for p in self.planes)
+
+    @property
+    def pixel_channels(self) -> int:
+        """Pixels of one cell."""
+        return self.optics.cell_px[0] * self.optics.cell_px[1]
+
+    @property
+    def frequencies(self) -> int:
+        """Matrices that must be stored."""
+        py, px = self.period
+        if HALF_TURN not in self.group:
+            return py * (px // 2 + 1)
+        if any(g.transpose for g in self.group):
+            half = py // 2 + 1
+            return half * (half + 1) // 2
+        return (py // 2 + 1) * (px // 2 + 1)
+
+    def matrix_bytes(self, storage: Storage = "float32") -> int:
+        """Size of the stored operator."""
+        item = _BYTES[storage] if HALF_TURN in self.group else 8
+        return self.frequencies * self.pixel_channels * self.voxel_channels * item
+
+    def plane_bytes(self) -> int:
+        """Working memory that building or streaming one plane takes at most."""
+        py, px = self.period
+        spectrum = py * (px // 2 + 1) * self.pixel_channels * 8
+        reps = max(
+            len(LightfieldPsf(self.optics, v).representatives) for v in {p.voxels for p in self.planes}
+        )
+        block = self.frequencies * self.pixel_channels * max(p.channels for p in self.planes) * 8
+        os = self.optics.oversampling
+        field = math.prod(
+            (2 * h + 3) * n * os for h, n in zip(self.half_width, self.optics.cell_px, strict=True)
+        )
+        return max(2 * spectrum * reps + 2 * block, 8 * field * 6)
+
+    def vector_bytes(self, frames: int = 1) -> int:
+        """Working memory of one forward or adjoint product for `frames` frames."""
+        py, px = self.period
+        channels = self.voxel_channels + self.pixel_channels
+        return frames * channels * py * px * 4 * 5
+
+    def key(self) -> str:
+        """Return a hash of everything the operator depends on."""
+        planes = [[round(p.z_um, 6), *p.voxels] for p in self.planes]
+        text = json.dumps(
+            [self.optics.key(), planes, self.period, self.half_width, len(self.group)], sort_keys=True
+        )
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+class LensletProjector:
+    """Forward and adjoint of the light-field microscope, differentiable.
+
+    Make one with `LensletProjector.build`, or step by step with `build_steps`.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        device: torch.device | str = "cpu",
+        storage: Storage = "float32",
+        streamed: bool = False,
+    ) -> None:
+        self.geometry = geometry
+        self.device = torch.device(device)
+        self.storage: Storage = storage
+        self.streamed = streamed
+        self.fold: FrequencyFold = fold_frequencies(geometry.group, geometry.period)
+        self.real = HALF_TURN in geometry.group
+        self.matrix: torch.Tensor | None = None
+        self.blocks: list[torch.Tensor] = []
+        self._psf_planes: list[np.ndarray] = []
+        voxels = [p.voxels for p in geometry.planes]
+        self._pixels = ChannelTables(self.fold, [geometry.optics.cell_px], self.real, self.device)
+        self._voxels = ChannelTables(self.fold, voxels, self.real, self.device)
+
+    # -- building ---------------------------------------------------------------------------
+
+    @classmethod
+    def build(
+        cls,
+        geometry: Geometry,
+        device: torch.device | str = "cpu",
+        storage: Storage = "float32",
+        streamed: bool = False,
+        use_cache: bool = True,
+    ) -> LensletProjector:
+        """Compute (or load from the disk cache) the operator at once."""
+        projector = cls(geometry, device, storage, streamed)
+        for _ in projector.build_steps(use_cache):
+            pass
+        return projector
+
+    def build_steps(self, use_cache: bool = True) -> Iterator[tuple[int, int]]:
+        """Build plane by plane, yielding (planes done, planes in all) so that it can be cancelled."""
+        g = self.geometry
+        total = len(g.planes)
+        key = f"operator-{g.key()}"
+        if use_cache and self.real and not self.streamed:
+            found = cache.load(key)
+            shape = (g.frequencies, g.pixel_channels, g.voxel_channels)
+            if found is not None and found.shape == shape:
+                self.matrix = torch.from_numpy(np.array(found)).to(self.device, self._dtype)
+                yield total, total
+                return
+        matrix = None
+        if not self.streamed:
+            shape = (len(self.fold.fundamental), g.pixel_channels, g.voxel_channels)
+            matrix = torch.empty(shape, dtype=self._dtype, device=self.device)
+        start = 0
+        for index, images in enumerate(self._images(use_cache)):
+            plane = g.planes[index]
+            if matrix is None:
+                self._psf_planes.append(images)
+            else:
+                place = torch.from_numpy(self._voxels.place[start : start + plane.channels])
+                matrix[..., place.to(self.device)] = self._block(plane, images).to(self._dtype)
+            start += plane.channels
+            yield index + 1, total
+        if matrix is not None:
+            self.matrix = matrix
+            if use_cache and self.real and self.storage == "float32":
+                cache.store(key, self.matrix.cpu().numpy())
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        dtype: torch.dtype = getattr(torch, self.storage) if self.real else torch.complex64
+        return dtype
+
+    def _images(self, use_cache: bool) -> Iterator[np.ndarray]:
+        """Yield the point spread function's representative images, plane by plane, through the cache."""
+        g = self.geometry
+        for plane in g.planes:
+            psf = LightfieldPsf(g.optics, plane.voxels, max_half_width=g.half_width)
+            text = json.dumps([g.optics.key(), round(plane.z_um, 6), plane.voxels, psf.half_width(plane.z_um)])
+            key = f"psf-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+            found = cache.load(key) if use_cache else None
+            if found is None:
+                found = next(psf.planes([plane.z_um]))
+                if use_cache:
+                    cache.store(key, found)
+            yield np.asarray(found)
+
+    def _block(self, plane: Plane, images: np.ndarray) -> torch.Tensor:
+        """Return one plane's matrices, (F, pixels, channels); real and in the parity basis if folded."""
+        g = self.geometry
+        (py, px), (ny, nx) = g.period, g.optics.cell_px
+        full = LightfieldPsf(g.optics, plane.voxels)
+        psf = LightfieldPsf(g.optics, plane.voxels)
+        psf.group = tuple(op for op in psf.group if op in g.group)
+        if len(psf.group) != len(full.group):
+            images = _expand(images, full, psf)
+        hy, hx = (n // (2 * m) for n, m in zip(images.shape[1:], (ny, nx), strict=True))
+        cells = torch.from_numpy(images).reshape(len(images), 2 * hy + 1, ny, 2 * hx + 1, nx)
+        cells = cells.permute(0, 2, 4, 1, 3).reshape(len(images), ny * nx, 2 * hy + 1, 2 * hx + 1)
+        grid = wrap(cells.to(self.device), (py, px), (hy, hx))
+        spectra = torch.fft.rfft2(grid).flatten(-2)  # (representatives, pixels, half-plane)
+        columns = []
+        for k, op in psf.from_representative:
+            back = inverse(op)
+            f = act_on_frequency(back, self.fold.fundamental, (py, px))
+            flat, conj = half_plane_index(f, (py, px))
+            values = spectra[k][:, torch.from_numpy(flat).to(self.device)]
+            mask = torch.from_numpy(conj).to(self.device)
+            values = torch.where(mask, values.conj(), values)
+            order = torch.from_numpy(back.on_index((ny, nx))).to(self.device)
+            columns.append(values[order])  # row v holds what the representative has at inverse(v)
+        block = torch.stack(columns, -1).permute(1, 0, 2)  # (F, pixels, channels)
+        if not self.real:
+            return block
+        rows = mix(block, parity_of((ny, nx)), 1)
+        both = mix(rows, parity_of(plane.voxels), 2)
+        e, o = parity_of((ny, nx)).n_even, parity_of(plane.voxels).n_even
+        out = both.real.clone()
+        out[:, :e, o:] = both.imag[:, :e, o:]
+        out[:, e:, :o] = -both.imag[:, e:, :o]
+        return out
+
+    # -- applying ---------------------------------------------------------------------------
+
+    def project(self, x: torch.Tensor) -> torch.Tensor:
+        """Predict pixels.
+
+        Parameters
+        ----------
+        x : tensor, shape (voxel channels, frames, Ty, Tx)
+
+        Returns
+        -------
+        tensor, shape (pixel channels, frames, rows, columns)
+        """
+        (my, mx), (rows, columns) = self.geometry.margin, self.geometry.cells
+        full = self._apply(x, self._voxels, self._pixels, adjoint=False)
+        return full[..., my : my + rows, mx : mx + columns]
+
+    def backproject(self, y: torch.Tensor) -> torch.Tensor:
+        """Apply the adjoint of `project`; shapes the other way round."""
+        (my, mx), (ty, tx) = self.geometry.margin, self.geometry.volume_cells
+        padded = torch.nn.functional.pad(
+            y, (mx, tx - mx - y.shape[-1], my, ty - my - y.shape[-2])
+        )
+        return self._apply(padded, self._pixels, self._voxels, adjoint=True)[..., :ty, :tx]
+
+    def _apply(
+        self, data: torch.Tensor, source: ChannelTables, target: ChannelTables, adjoint: bool
+    ) -> torch.Tensor:
+        py, px = self.geometry.period
+        channels, frames = data.shape[:2]
+        spectrum = torch.fft.rfft2(source.to_parity(data), s=(py, px))
+        columns = source.gather(spectrum.reshape(channels, frames, -1))
+        product = self._multiply(columns, adjoint)
+        values = target.scatter(product, frames)
+        image = torch.fft.irfft2(values.reshape(-1, frames, py, px // 2 + 1), s=(py, px))
+        return target.from_parity(image)
+
+    def _multiply(self, columns: torch.Tensor, adjoint: bool) -> torch.Tensor:
+        if self.matrix is None:
+            return self._multiply_streamed(columns, adjoint)
+        matrix = self.matrix
+        if matrix.dtype != columns.dtype and matrix.device.type == "cpu":
+            # CPUs multiply half matrices slowly: widen a few at a time, while they are in the cache
+            step = max(1, (1 << 20) // (matrix[0].numel()))
+            parts = [
+                torch.bmm(_turn(matrix[k : k + step].to(columns.dtype), adjoint), columns[k : k + step])
+                for k in range(0, len(matrix), step)
+            ]
+            return torch.cat(parts)
+        if matrix.dtype != columns.dtype:
+            return torch.bmm(_turn(matrix, adjoint), columns.to(matrix.dtype)).to(columns.dtype)
+        return torch.bmm(_turn(matrix, adjoint), columns)
+
+    def _multiply_streamed(self, columns: torch.Tensor, adjoint: bool) -> torch.Tensor:
+        """Rebuild each plane's matrices when they are needed; slow, but one plane's memory is enough."""
+        out: torch.Tensor | None = None
+        start = 0
+        for plane, images in zip(self.geometry.planes, self._psf_planes, strict=True):
+            place = torch.from_numpy(self._voxels.place[start : start + plane.channels]).to(self.device)
+            block = self._block(plane, images).to(columns.dtype)
+            if adjoint:
+                if out is None:
+                    out = columns.new_empty(len(block), self.geometry.voxel_channels, columns.shape[-1])
+                out[:, place] = torch.bmm(_turn(block, True), columns)
+            else:
+                part = torch.bmm(block, columns[:, place])
+                out = part if out is None else out.add_(part)
+            start += plane.channels
+        assert out is not None
+        return out
+
+    # -- images -----------------------------------------------------------------------------
+
+    def forward(self, volume: torch.Tensor) -> torch.Tensor:
+        """Predict lenslet images from volumes; differentiable.
+
+        Parameters
+        ----------
+        volume : tensor, shape (frames, planes, Ty * sy, Tx * sx)
+            All planes sampled alike, on the enlarged field.
+
+        Returns
+        -------
+        tensor, shape (frames, rows * Ny, columns * Nx)
+        """
+        pixels = _Project.apply(self.volume_to_channels(volume), self)
+        return self.channels_to_image(pixels)
+
+    def adjoint(self, image: torch.Tensor) -> torch.Tensor:
+        """Apply the adjoint of `forward`; shapes the other way round."""
+        return self.channels_to_volume(self.backproject(self.image_to_channels(image)))
+
+    def image_to_channels(self, image: torch.Tensor) -> torch.Tensor:
+        """(frames, rows * Ny, columns * Nx) -> (Ny * Nx, frames, rows, columns)."""
+        (ny, nx), b = self.geometry.optics.cell_px, image.shape[0]
+        cells = image.reshape(b, image.shape[1] // ny, ny, image.shape[2] // nx, nx)
+        return cells.permute(2, 4, 0, 1, 3).reshape(ny * nx, b, image.shape[1] // ny, image.shape[2] // nx)
+
+    def channels_to_image(self, channels: torch.Tensor) -> torch.Tensor:
+        """Invert `image_to_channels`."""
+        (ny, nx), (_, b, rows, columns) = self.geometry.optics.cell_px, channels.shape
+        cells = channels.reshape(ny, nx, b, rows, columns).permute(2, 3, 0, 4, 1)
+        return cells.reshape(b, rows * ny, columns * nx)
+
+    def volume_to_channels(self, volume: torch.Tensor) -> torch.Tensor:
+        """(frames, planes, Ty * sy, Tx * sx) -> (channels, frames, Ty, Tx)."""
+        (sy, sx), (b, nz) = self.geometry.planes[0].voxels, volume.shape[:2]
+        ty, tx = volume.shape[2] // sy, volume.shape[3] // sx
+        cells = volume.reshape(b, nz, ty, sy, tx, sx).permute(1, 3, 5, 0, 2, 4)
+        return cells.reshape(nz * sy * sx, b, ty, tx)
+
+    def channels_to_volume(self, channels: torch.Tensor, planes: slice | None = None) -> torch.Tensor:
+        """Invert `volume_to_channels` for a run of equally sampled planes (default all)."""
+        chosen = range(len(self.geometry.planes))[planes or slice(None)]
+        start = sum(p.channels for p in self.geometry.planes[: chosen[0]])
+        sy, sx = self.geometry.planes[chosen[0]].voxels
+        part = channels[start : start + len(chosen) * sy * sx]
+        _, b, ty, tx = part.shape
+        cells = part.reshape(len(chosen), sy, sx, b, ty, tx).permute(3, 0, 4, 1, 5, 2)
+        return cells.reshape(b, len(chosen), ty * sy, tx * sx)
+
+
+class _Project(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: torch.Tensor, projector: LensletProjector) -> torch.Tensor:
+        ctx.projector = projector  # type: ignore[attr-defined]
+        return projector.project(x)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return ctx.projector.backproject(grads[0]), None  # type: ignore[attr-defined]
+
+
+def _turn(matrix: torch.Tensor, adjoint: bool) -> torch.Tensor:
+    return matrix.mH if adjoint else matrix
+
+
+def _expand(images: np.ndarray, full: LightfieldPsf, wanted: LightfieldPsf) -> np.ndarray:
+    """Make the images that a smaller symmetry group needs from those of the full group."""
+    return np.stack(
+        [full.from_representative[i][1].on_image(images[full.from_representative[i][0]])
+         for i in wanted.representatives]
+    )  # fmt: skip
