@@ -1,0 +1,106 @@
+"""Bringing labelled images onto one another's grid, so that they can be compared voxel by voxel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_lfm.core.labelled import origin_of, spacing_of
+from napari_lfm.core.problems import RequestError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def resample_onto(image: xr.DataArray, reference: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
+    """Resample `image` onto the part of `reference`'s grid that both cover.
+
+    Linear interpolation in world coordinates. Where `image` is sampled more finely than `reference`
+    it is first averaged over one reference voxel, so that fine detail does not alias into the comparison.
+
+    Parameters
+    ----------
+    image, reference : xarray.DataArray
+        Same dims, micrometre coordinates on every dim. Images without coordinates must have
+        one shape and are then taken to lie on the same grid.
+
+    Returns
+    -------
+    image, reference : xarray.DataArray
+        Both on the common part of the reference's grid; numpy float32.
+
+    Raises
+    ------
+    RequestError
+        If the dims differ, the images do not overlap, or there is nothing to place them by.
+    """
+    if set(image.dims) != set(reference.dims):
+        raise RequestError(
+            f"The images have different axes: {_names(image)} and {_names(reference)}.",
+            "Compare images of one kind, or name the axes with --axes.",
+        )
+    image = image.transpose(*reference.dims)
+    placed = all(d in image.coords and d in reference.coords for d in reference.dims)
+    if not placed or _same_grid(image, reference):
+        if image.shape != reference.shape:
+            raise RequestError(
+                f"The images have shapes {image.shape} and {reference.shape} and no sizes to place them by.",
+                "Save both with voxel sizes, or bring them to one shape.",
+            )
+        return image.astype(np.float32), reference.astype(np.float32)
+
+    step, fine, start = spacing_of(reference), spacing_of(image), origin_of(image)
+    data = np.asarray(image.values, np.float32)
+    positions, keep = [], {}
+    for axis, dim in enumerate(map(str, reference.dims)):
+        where = reference.coords[dim].values
+        size = image.sizes[dim]
+        pitch = fine.get(dim, step.get(dim, 1.0))
+        index = (where - start[dim]) / pitch
+        # half a voxel beyond the last centre still belongs to the image
+        inside = (index > -0.5 - 1e-6) & (index < size - 0.5 + 1e-6)
+        if not inside.any():
+            raise RequestError(
+                f"The images do not overlap along {dim}.",
+                "Check that both are in the same coordinates (micrometres of the same raw frame).",
+            )
+        keep[dim] = np.flatnonzero(inside)
+        positions.append(np.clip(index[inside], 0, size - 1))
+        if size > 1 and step.get(dim, pitch) > 1.2 * pitch:
+            data = _box_average(data, axis, step[dim] / pitch)
+    for axis, index in enumerate(positions):
+        data = _interpolate(data, axis, index)
+    common = reference.isel(keep)
+    return common.copy(data=data), common.astype(np.float32)
+
+
+def _same_grid(a: xr.DataArray, b: xr.DataArray) -> bool:
+    return a.shape == b.shape and all(
+        np.allclose(a.coords[d].values, b.coords[d].values, atol=1e-6) for d in b.dims
+    )
+
+
+def _names(image: xr.DataArray) -> str:
+    return " ".join(map(str, image.dims))
+
+
+def _box_average(data: np.ndarray, axis: int, width: float) -> np.ndarray:
+    """Average over a running window of `width` samples (a real number): whole samples plus two fractional ends."""
+    from scipy.ndimage import correlate1d
+
+    half = int(np.ceil((width - 1) / 2))
+    weights = np.clip(width / 2 + 0.5 - np.abs(np.arange(-half, half + 1)), 0, 1)
+    out: np.ndarray = correlate1d(data, weights / weights.sum(), axis=axis, mode="nearest")
+    return out
+
+
+def _interpolate(data: np.ndarray, axis: int, index: np.ndarray) -> np.ndarray:
+    """Linear interpolation along one axis at fractional indices inside the array."""
+    low = np.clip(np.floor(index).astype(int), 0, max(data.shape[axis] - 2, 0))
+    high = np.minimum(low + 1, data.shape[axis] - 1)
+    shape = [1] * data.ndim
+    shape[axis] = len(index)
+    part = (index - low).astype(np.float32).reshape(shape)
+    out: np.ndarray = np.take(data, low, axis) * (1 - part) + np.take(data, high, axis) * part
+    return out
