@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from pydantic import ValidationError
+
 Severity = Literal["error", "warning", "info"]
 
 
@@ -66,6 +68,23 @@ def raise_for(problems: Iterable[Problem]) -> None:
     errors = [p for p in problems if p.severity == "error"]
     if errors:
         raise RequestError(" ".join(str(p) for p in errors))
+
+
+def explain_validation(error: ValidationError) -> str:
+    """Return what a pydantic model refused, one plain sentence per value."""
+    sentences = []
+    for item in error.errors():
+        where = ".".join(map(str, item["loc"]))
+        if item["type"] == "value_error":  # our own validators speak plainly already
+            text = item["msg"].removeprefix("Value error, ")
+        elif item["type"] == "missing":
+            text = f"'{where}' is missing"
+        elif item["type"] == "extra_forbidden":
+            text = f"there is no entry '{where}'"
+        else:
+            text = f"{where} = {item['input']!r}: {item['msg']}"
+        sentences.append(f"{text}.")
+    return " ".join(sentences)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_chec
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from napari_lfm.core.problems import Estimate, Problem, RequestError
+from napari_lfm.core.problems import Estimate, Problem, RequestError, explain_validation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -156,10 +156,5 @@ def make_parameters(method: Method, values: Mapping[str, Any]) -> BaseModel:
     try:
         return method.Parameters.model_validate(dict(values))
     except ValidationError as error:
-        texts = [
-            f"{'.'.join(map(str, e['loc'])) or 'parameters'} = {e['input']!r}: {e['msg']}."
-            if e["loc"]
-            else f"{e['msg'].removeprefix('Value error, ')}."
-            for e in error.errors()
-        ]
-        raise RequestError(f"The parameters of '{method.id}' are not valid.", " ".join(texts)) from None
+        sentences = explain_validation(error)
+        raise RequestError(f"The parameters of '{method.id}' are not valid.", sentences) from None

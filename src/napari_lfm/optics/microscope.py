@@ -155,6 +155,38 @@ class Microscope(_Part):
         na, n = self.objective.na, self.sample_index
         return n * self.wavelength_um / na**2 + n * e / na
 
+    @property
+    def depth_range_um(self) -> float:
+        """Half the depth range in which a point is still told apart to within one lenslet.
+
+        One lenslet, seen from depth z, is an aperture of width ``p = lenslet_um``; its diffraction
+        limit ``0.94 lambda |z| / (n p)`` (Sparrow) reaches p at ``z = n p^2 / (0.94 lambda)``. Beyond
+        it a light field resolves no better than its lenslets. Wide field: half the depth of field.
+        """
+        if self.lenslet_um is None:
+            return self.depth_of_field_um / 2
+        return self.sample_index * self.lenslet_um**2 / (0.94 * self.wavelength_um)
+
+    def lateral_resolution_at(self, z_um: float) -> float:
+        """Return the smallest lateral distance told apart at depth `z_um`, in micrometres.
+
+        With lenslets: the depth-dependent band limit of Broxton et al., Opt. Express 21, 25418
+        (2013), ``0.94 lambda |z| / (n p)``, never below the objective's own limit. It starts at
+        ``|z| = n p^2 / (2 lambda)``; nearer to the native plane, where each point is seen through a
+        single lenslet, the limit is the lenslet itself. Wide field: the objective's limit.
+        """
+        p = self.lenslet_um
+        if p is None:
+            return self.lateral_resolution_um
+        if abs(z_um) < self.sample_index * p**2 / (2 * self.wavelength_um):
+            return p
+        limit = 0.94 * self.wavelength_um * abs(z_um) / (self.sample_index * p)
+        return max(self.lateral_resolution_um, limit)
+
+    def field_of_view_um(self, shape_px: tuple[int, int]) -> tuple[float, float]:
+        """Return the field (height, width) in the sample of a frame of `shape_px` raw pixels."""
+        return shape_px[0] * self.object_pixel_um, shape_px[1] * self.object_pixel_um
+
     def max_half_angle(self) -> float:
         """Half angle of the light cone in the sample, radians."""
         return math.asin(min(self.objective.na / self.sample_index, 1.0))
