@@ -11,7 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Before anything imports Qt or a numeric library: one binding, and two cores shared with other work.
+# Before anything imports Qt, numpy or torch: one binding, and as many threads as the timing is planned for.
 os.environ.setdefault("QT_API", "pyqt6")
 os.environ.setdefault("PYTEST_QT_API", "pyqt6")
 os.environ.setdefault("OMP_NUM_THREADS", "2")
@@ -66,11 +66,3 @@ def _seeds() -> None:
         import torch
 
         torch.manual_seed(20191109)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _two_threads() -> None:
-    """Torch takes every core it sees; the suite's timing is planned for two."""
-    import torch
-
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
