@@ -1,4 +1,9 @@
-"""Moving channels between the lenslet grid and the folded frequency slots of the projector."""
+"""Moving channels between the lenslet grid and the folded frequency slots of the projector.
+
+Channels are kept in *paired order*: first one member of every pair {c, half turn of c}, then the
+self-paired ones, then the second members. Even and odd parts are then sums and differences of two
+contiguous halves. The factor 1/sqrt(2) of the orthonormal parity basis sits in the matrices.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from napari_lfm.optics.fold import FrequencyFold, Parity, parity
-from napari_lfm.optics.symmetry import HALF_TURN, Operation
+from napari_lfm.optics.fold import FrequencyFold
+from napari_lfm.optics.symmetry import Operation
 
 
 def inverse(op: Operation) -> Operation:
@@ -16,26 +21,13 @@ def inverse(op: Operation) -> Operation:
     return Operation(True, op.flip_x, op.flip_y) if op.transpose else op
 
 
-def parity_of(shape: tuple[int, int]) -> Parity:
-    """Return the parity basis of one plane of a cell with this many samples (y, x)."""
-    return parity(HALF_TURN.on_index(shape))
-
-
-def mix(block: torch.Tensor, basis: Parity, dim: int) -> torch.Tensor:
-    """Bring one dimension of a tensor into the parity basis."""
-    return _combine(block, (basis.i, basis.j, basis.a, basis.b), dim)
-
-
-def _combine(
-    data: torch.Tensor, table: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray], dim: int
-) -> torch.Tensor:
-    i, j, a, b = table
-    shape = [1] * data.ndim
-    shape[dim] = -1
-    real = data.real.dtype if data.is_complex() else data.dtype
-    first, second = (torch.from_numpy(t).to(data.device) for t in (i, j))
-    wa, wb = (torch.from_numpy(t).to(data.device, real).reshape(shape) for t in (a, b))
-    return data.index_select(dim, first) * wa + data.index_select(dim, second) * wb
+def mix(block: torch.Tensor, dim: int) -> torch.Tensor:
+    """Bring one cell dimension (natural order, any size) into the parity basis: evens, then odds."""
+    n = block.shape[dim]
+    h = n // 2
+    first, second = block.narrow(dim, 0, h), block.narrow(dim, n - h, h).flip(dim)
+    middle = block.narrow(dim, h, n - 2 * h)
+    return torch.cat([(first + second) / 2, middle, (first - second) / 2], dim)
 
 
 def wrap(cells: torch.Tensor, period: tuple[int, int], half: tuple[int, int]) -> torch.Tensor:
@@ -55,112 +47,133 @@ class ChannelTables:
     ----------
     fold : FrequencyFold
     planes : sequence of tuple of int
-        Samples (y, x) per cell of each plane; channels run plane by plane.
+        Samples (y, x) per cell of each plane; natural channel order is plane by plane, row by row.
     real : bool
-        Whether the parity basis is used (the half turn is a symmetry).
+        Whether the half turn is a symmetry: paired order and real matrices, else natural order and
+        complex ones.
     device : torch.device
+
+    Attributes
+    ----------
+    order : ndarray of int, shape (C,)
+        Natural channel of each stored channel.
+    place : ndarray of int, shape (C,)
+        Position among the parity channels of each plane's parity channels, plane by plane.
     """
 
     def __init__(
         self, fold: FrequencyFold, planes: Sequence[tuple[int, int]], real: bool, device: torch.device
     ) -> None:
-        self.device = device
-        self.real = real
-        sizes = [y * x for y, x in planes]
+        self.device, self.real = device, real
+        sizes = np.array([y * x for y, x in planes])
         starts = np.concatenate([[0], np.cumsum(sizes)])
         self.channels = int(starts[-1])
+        self.f_count, self.n_cosets, self.half = len(fold.fundamental), len(fold.cosets), len(fold.slot)
+        self.order = self.place = np.arange(self.channels)
+        self.pairs = 0
+        if real:
+            self._pair(sizes, starts)
 
         def everywhere(op: Operation) -> np.ndarray:
             return np.concatenate([op.on_index(s) + o for s, o in zip(planes, starts, strict=False)])
 
-        f_count, cosets = len(fold.fundamental), fold.cosets
-        half = len(fold.slot)
-        self.half, self.n_slots = half, f_count * len(cosets)
-        self.place = np.arange(self.channels)  # where a plane-wise parity channel is stored
-        if real:
-            self.basis = parity(everywhere(HALF_TURN))
-            self.n_even = self.basis.n_even
-            self.place = self._places(planes, starts)
-            towards = [self._permute(everywhere(g)) for g in cosets]
-            back = [self._permute(everywhere(inverse(g))) for g in cosets]
-        else:
-            self.n_even = self.channels
-            ones = np.ones(self.channels)
-            towards = [(everywhere(g), ones) for g in cosets]
-            back = [(everywhere(inverse(g)), ones) for g in cosets]
-        odd = np.arange(self.channels) >= self.n_even
+        towards = [self._permute(everywhere(g)) for g in fold.cosets]
+        back = [self._permute(everywhere(inverse(g))) for g in fold.cosets]
+        odd = np.arange(self.channels) >= self.channels - self.pairs
+        self._tables(fold, towards, back, odd)
 
-        channel = np.stack([t[0] for t in towards], -1)  # (C, G)
-        sign = np.stack([t[1] for t in towards], -1)
-        gather = channel[None] * half + fold.source[:, None, :]  # (F, C, G)
-        conj = fold.source_conj[:, None, :] & np.ones_like(odd)[None, :, None]
-        self._gather = self._index(gather)
-        self._gather_sign = self._signs(np.broadcast_to(sign, gather.shape), conj, odd[None, :, None])
-
-        f_of, g_of = np.divmod(fold.slot, len(cosets))
-        back_channel = np.stack([t[0] for t in back], -1)[:, g_of]  # (C, Fh)
-        back_sign = np.stack([t[1] for t in back], -1)[:, g_of]
-        scatter = (f_of[None] * self.channels + back_channel) * len(cosets) + g_of[None]
-        conj = fold.slot_conj[None] & np.ones_like(odd)[:, None]
-        self._scatter = self._index(scatter)
-        self._scatter_sign = self._signs(back_sign, conj, odd[:, None])
-        self._shape = (f_count, self.channels, len(cosets))
-
-    def _places(self, planes: Sequence[tuple[int, int]], starts: np.ndarray) -> np.ndarray:
-        place = []
-        for shape, start in zip(planes, starts, strict=False):
-            own = parity_of(shape)
-            first = own.i + start
-            table = np.where(np.arange(len(first)) < own.n_even, self.basis.position[first], -1)
-            place.append(np.where(table < 0, self.basis.odd_position[first], table))
-        return np.concatenate(place)
+    def _pair(self, sizes: np.ndarray, starts: np.ndarray) -> None:
+        firsts, middles, seconds, places = [], [], [], []
+        n_pairs, n_middles = int((sizes // 2).sum()), int((sizes % 2).sum())
+        pair = middle = 0
+        for n, o in zip(sizes, starts, strict=False):
+            h = n // 2
+            firsts += list(range(o, o + h))
+            middles += list(range(o + h, o + n - h))
+            seconds += list(range(o + n - 1, o + n - 1 - h, -1))
+            run = np.arange(pair, pair + h)
+            places += [run, n_pairs + np.arange(middle, middle + n % 2), n_pairs + n_middles + run]
+            pair, middle = pair + h, middle + n % 2
+        self.pairs = n_pairs
+        self.order = np.array(firsts + middles + seconds)
+        self.place = np.concatenate(places)
 
     def _permute(self, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Parity-basis form of ``x~[c] = x[target[c]]``: (source channel, sign)."""
-        basis = self.basis
-        first = target[basis.i]
-        even = np.arange(self.channels) < basis.n_even
-        return (
-            np.where(even, basis.position[first], basis.odd_position[first]),
-            np.where(even, 1.0, basis.sign[first]),
-        )
+        """Parity-basis form of ``x~[c] = x[target[c]]``: (source parity channel, sign)."""
+        if not self.real:
+            return target, np.ones(self.channels)
+        stored = np.argsort(self.order)  # natural -> stored
+        n_even = self.channels - self.pairs
+        moved = stored[target[self.order[:n_even]]]  # where each pair's first member goes
+        second = moved >= n_even
+        even = np.where(second, moved - n_even, moved)
+        odd = even[: self.pairs] + n_even
+        sign = np.where(second[: self.pairs], -1.0, 1.0)
+        return np.concatenate([even, odd]), np.concatenate([np.ones(n_even), sign])
 
-    def _index(self, index: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(index.ravel().astype(np.int32)).to(self.device)
+    def _tables(
+        self,
+        fold: FrequencyFold,
+        towards: list[tuple[np.ndarray, np.ndarray]],
+        back: list[tuple[np.ndarray, np.ndarray]],
+        odd: np.ndarray,
+    ) -> None:
+        channel = np.stack([t[0] for t in towards])  # (G, C)
+        sign = np.stack([t[1] for t in towards])
+        # (F, G, C): frequency row and channel of the value that each slot needs
+        row = np.broadcast_to(fold.source[:, :, None], (self.f_count, self.n_cosets, self.channels))
+        index, signs = self._split(row, channel[None], fold.source_conj[:, :, None], odd)
+        flip, one = signs
+        signs = np.stack([np.where(odd, -flip, one), np.where(odd, one, flip)], -2) * sign[None, :, None]
+        self._gather, self._gather_sign = self._tensors(index, signs)
+        f_of, g_of = np.divmod(fold.slot, self.n_cosets)
+        channel = np.stack([t[0] for t in back])[g_of]  # (Fh, C)
+        sign = np.stack([t[1] for t in back])[g_of]
+        row = np.broadcast_to((f_of * self.n_cosets + g_of)[:, None], channel.shape)
+        index, signs = self._split(row, channel, fold.slot_conj[:, None], odd)
+        flip, one = signs
+        signs = np.stack([one, np.where(odd, -flip, flip)], -2) * sign[:, None]
+        self._scatter, self._scatter_sign = self._tensors(index, signs)
 
-    def _signs(self, sign: np.ndarray, conj: np.ndarray, odd: np.ndarray) -> torch.Tensor:
-        # odd channels carry a factor i, so that conjugation turns their real part over instead
-        real = sign * np.where(conj & odd, -1.0, 1.0)
-        imag = sign * np.where(conj & ~odd, -1.0, 1.0)
-        return torch.from_numpy(np.stack([real, imag], -1).astype(np.float32)).to(self.device)
+    def _split(
+        self, row: np.ndarray, channel: np.ndarray, conj: np.ndarray, odd: np.ndarray
+    ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+        """Index of real and imaginary parts, (..., 2, C), in rows of (2, C) floats; and conjugation signs.
+
+        A slot holds even channels as they are and odd ones times i, which swaps the parts:
+        ``i z = (-im, re)``, ``i conj(z) = (im, re)``; back, ``z = (im, -re)``.
+        """
+        parts = (np.where(odd, 1, 0), np.where(odd, 0, 1))
+        index = np.stack([(row * 2 + part) * self.channels + channel for part in parts], -2)
+        flip = np.broadcast_to(np.where(conj, -1.0, 1.0), row.shape)
+        return index, (flip, np.ones(row.shape))
+
+    def _tensors(self, index: np.ndarray, signs: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        flat = torch.from_numpy(index.astype(np.int32).ravel()).to(self.device)
+        return flat, torch.from_numpy(signs.astype(np.float32)).to(self.device)
 
     def to_parity(self, data: torch.Tensor) -> torch.Tensor:
-        """Bring channels (first axis) into the parity basis, all evens first."""
-        if not self.real:
+        """(C, y, x) in paired order -> sums, self-paired, differences."""
+        p = self.pairs
+        if p == 0:
             return data
-        return _combine(data, (self.basis.i, self.basis.j, self.basis.a, self.basis.b), 0)
+        out = torch.empty_like(data)
+        first, second = data[:p], data[self.channels - p :]
+        torch.add(first, second, out=out[:p])
+        out[p : self.channels - p] = data[p : self.channels - p]
+        torch.sub(first, second, out=out[self.channels - p :])
+        return out
 
-    def from_parity(self, data: torch.Tensor) -> torch.Tensor:
-        """Invert `to_parity`."""
-        return _combine(data, self.basis.inverse, 0) if self.real else data
+    from_parity = to_parity  # sums and differences again: the scale sits in the matrices
 
-    def gather(self, spectrum: torch.Tensor) -> torch.Tensor:
-        """(C, frames, Fh) complex -> (F, C, columns): what each stored matrix is multiplied with."""
-        frames = spectrum.shape[1]
-        if self.real:
-            spectrum[self.n_even :] *= 1j
-        rows = spectrum.permute(0, 2, 1).reshape(-1, frames)
-        picked = rows.index_select(0, self._gather).reshape(*self._shape, frames)
-        values = torch.view_as_real(picked)
-        values *= self._gather_sign.to(values.dtype)[:, :, :, None]
-        return (values if self.real else picked).reshape(self._shape[0], self._shape[1], -1)
+    def gather(self, spectrum: torch.Tensor, out: torch.Tensor) -> None:
+        """Fill `out` (F, G, 2, C) with what the matrices are multiplied with, from (C, Fh) complex."""
+        rows = torch.view_as_real(spectrum).permute(1, 2, 0).reshape(-1)
+        picked = rows.index_select(0, self._gather).reshape(self._gather_sign.shape)
+        torch.mul(picked, self._gather_sign.to(picked.dtype), out=out)
 
-    def scatter(self, product: torch.Tensor, frames: int) -> torch.Tensor:
-        """Invert `gather`: (F, C, columns) -> (C, frames, Fh) complex."""
-        rows = product.reshape(-1, frames, 2) if self.real else torch.view_as_real(product.reshape(-1, frames))
-        picked = rows.index_select(0, self._scatter).reshape(self.channels, self.half, frames, 2)
-        picked = picked * self._scatter_sign.to(picked.dtype)[:, :, None]
-        values = torch.view_as_complex(picked.contiguous())
-        if self.real:
-            values[self.n_even :] *= -1j
-        return values.permute(0, 2, 1)
+    def scatter(self, product: torch.Tensor) -> torch.Tensor:
+        """Invert `gather`: (F, G, 2, C) real -> (C, Fh) complex."""
+        picked = product.reshape(-1).index_select(0, self._scatter).reshape(self._scatter_sign.shape)
+        picked *= self._scatter_sign.to(picked.dtype)
+        return torch.view_as_complex(picked.permute(2, 0, 1).contiguous())

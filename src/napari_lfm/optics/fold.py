@@ -8,55 +8,12 @@ times odd channels) the matrix is real. Both facts are exact; nothing is approxi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from napari_lfm.optics.symmetry import HALF_TURN, Operation
-
-
-@dataclass(frozen=True)
-class Parity:
-    """Orthonormal even/odd channels: ``out[k] = a[k] x[i[k]] + b[k] x[j[k]]``; evens come first."""
-
-    i: np.ndarray
-    j: np.ndarray
-    a: np.ndarray
-    b: np.ndarray
-    n_even: int
-    position: np.ndarray
-    """``position[c]`` of the even channel that c belongs to."""
-    odd_position: np.ndarray
-    """The odd channel that c belongs to, -1 for self-paired channels."""
-    sign: np.ndarray
-    """+1 where c is the first of its pair, else -1."""
-    inverse: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-    """(i, j, a, b) of the inverse transform."""
-
-
-def parity(reverse: np.ndarray) -> Parity:
-    """Build the parity basis for channels whose half turn is ``c -> reverse[c]``."""
-    n = len(reverse)
-    first = [c for c in range(n) if c <= reverse[c]]
-    pairs = [c for c in first if c != reverse[c]]
-    root = 1 / math.sqrt(2)
-    i = np.array(first + pairs)
-    j = reverse[i]
-    single = np.array([c == reverse[c] for c in first] + [False] * len(pairs))
-    a = np.where(single, 1.0, root)
-    b = np.concatenate([np.where(single[: len(first)], 0.0, root), np.full(len(pairs), -root)])
-    position, odd, sign = np.zeros(n, int), np.full(n, -1), np.ones(n)
-    for k, c in enumerate(first):
-        position[c] = position[reverse[c]] = k
-    for k, c in enumerate(pairs):
-        odd[c] = odd[reverse[c]] = len(first) + k
-        sign[reverse[c]] = -1
-    back_a = np.where(odd < 0, 1.0, root)
-    back_b = np.where(odd < 0, 0.0, root * sign)
-    inverse = (position, np.where(odd < 0, position, odd), back_a, back_b)
-    return Parity(i, j, a, b, len(first), position, odd, sign, inverse)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ repeat from lenslet to lenslet, so ``y[t, s] = sum H[dt, ds] x[t - dt, s - ds]``
 convolution on the lenslet grid, diagonal under a 2-D FFT over (t, s). The matrices are folded by the
 cell's symmetries (`napari_lfm.optics.fold`), which makes them real and about eight times fewer.
 
-Channel layout: voxels are (channels, frames, Ty, Tx), channels plane by plane and row by row within
-a cell; pixels are (Ny * Nx, frames, rows, columns).
+Channel layout: voxels are (frames, channels, Ty, Tx), pixels (frames, Ny * Nx, rows, columns), both in
+the paired order of `napari_lfm.optics.channels`; `forward` and `adjoint` take plain images.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ import scipy.fft
 import torch
 
 from napari_lfm.optics import cache
-from napari_lfm.optics.channels import ChannelTables, inverse, mix, parity_of, wrap
+from napari_lfm.optics.channels import ChannelTables, inverse, mix, wrap
 from napari_lfm.optics.fold import FrequencyFold, act_on_frequency, fold_frequencies, half_plane_index
 from napari_lfm.optics.psf import CellOptics, LightfieldPsf
 from napari_lfm.optics.symmetry import HALF_TURN, Operation
 
 Storage = Literal["float32", "float16", "bfloat16"]
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+FRAMES_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -292,9 +293,8 @@ class LensletProjector:
         block = torch.stack(columns, -1).permute(1, 0, 2)  # (F, pixels, channels)
         if not self.real:
             return block
-        rows = mix(block, parity_of((ny, nx)), 1)
-        both = mix(rows, parity_of(plane.voxels), 2)
-        e, o = parity_of((ny, nx)).n_even, parity_of(plane.voxels).n_even
+        both = mix(mix(block, 1), 2)
+        e, o = (ny * nx + 1) // 2, (plane.channels + 1) // 2
         out = both.real.clone()
         out[:, :e, o:] = both.imag[:, :e, o:]
         out[:, e:, :o] = -both.imag[:, e:, :o]
@@ -307,65 +307,88 @@ class LensletProjector:
 
         Parameters
         ----------
-        x : tensor, shape (voxel channels, frames, Ty, Tx)
+        x : tensor, shape (frames, voxel channels, Ty, Tx)
 
         Returns
         -------
-        tensor, shape (pixel channels, frames, rows, columns)
+        tensor, shape (frames, pixel channels, rows, columns)
         """
-        (my, mx), (rows, columns) = self.geometry.margin, self.geometry.cells
-        full = self._apply(x, self._voxels, self._pixels, adjoint=False)
-        return full[..., my : my + rows, mx : mx + columns]
+        return self._apply(x, self._voxels, self._pixels, self.geometry.margin, adjoint=False)
 
     def backproject(self, y: torch.Tensor) -> torch.Tensor:
         """Apply the adjoint of `project`; shapes the other way round."""
-        (my, mx), (ty, tx) = self.geometry.margin, self.geometry.volume_cells
-        padded = torch.nn.functional.pad(
-            y, (mx, tx - mx - y.shape[-1], my, ty - my - y.shape[-2])
-        )
-        return self._apply(padded, self._pixels, self._voxels, adjoint=True)[..., :ty, :tx]
+        return self._apply(y, self._pixels, self._voxels, self.geometry.margin, adjoint=True)
 
     def _apply(
-        self, data: torch.Tensor, source: ChannelTables, target: ChannelTables, adjoint: bool
+        self,
+        data: torch.Tensor,
+        source: ChannelTables,
+        target: ChannelTables,
+        margin: tuple[int, int],
+        adjoint: bool,
     ) -> torch.Tensor:
-        py, px = self.geometry.period
-        channels, frames = data.shape[:2]
-        spectrum = torch.fft.rfft2(source.to_parity(data), s=(py, px))
-        columns = source.gather(spectrum.reshape(channels, frames, -1))
-        product = self._multiply(columns, adjoint)
-        values = target.scatter(product, frames)
-        image = torch.fft.irfft2(values.reshape(-1, frames, py, px // 2 + 1), s=(py, px))
-        return target.from_parity(image)
+        g = self.geometry
+        period, (ty, tx) = g.period, (g.volume_cells if adjoint else g.cells)
+        # the sensor sits `margin` cells inside the volume: shift by rolling the output's window
+        out = data.new_empty(len(data), target.channels, ty, tx)
+        for start in range(0, len(data), FRAMES_AT_ONCE):
+            frames = data[start : start + FRAMES_AT_ONCE]
+            columns = data.new_empty(source.f_count, len(frames), source.n_cosets, 2, source.channels)
+            for b, frame in enumerate(frames):
+                placed = torch.nn.functional.pad(frame, (margin[1], 0, margin[0], 0)) if adjoint else frame
+                spectrum = torch.fft.rfft2(source.to_parity(placed), s=period)
+                source.gather(spectrum.reshape(source.channels, -1), columns[:, b])
+            product = self._multiply(columns.reshape(source.f_count, -1, source.channels), adjoint)
+            product = product.reshape(source.f_count, len(frames), source.n_cosets, 2, target.channels)
+            for b in range(len(frames)):
+                values = target.scatter(product[:, b]).reshape(target.channels, period[0], -1)
+                # one axis after the other: rows that are cut off need no second transform
+                first = torch.fft.ifft(values, dim=-2)
+                lines = first[:, :ty] if adjoint else first[:, margin[0] : margin[0] + ty]
+                image = torch.fft.irfft(lines, n=period[1], dim=-1)
+                image = image[..., :tx] if adjoint else image[..., margin[1] : margin[1] + tx]
+                out[start + b] = target.from_parity(image)
+        return out
 
     def _multiply(self, columns: torch.Tensor, adjoint: bool) -> torch.Tensor:
-        if self.matrix is None:
-            return self._multiply_streamed(columns, adjoint)
-        matrix = self.matrix
-        if matrix.dtype != columns.dtype and matrix.device.type == "cpu":
-            # CPUs multiply half matrices slowly: widen a few at a time, while they are in the cache
-            step = max(1, (1 << 20) // (matrix[0].numel()))
-            parts = [
-                torch.bmm(_turn(matrix[k : k + step].to(columns.dtype), adjoint), columns[k : k + step])
-                for k in range(0, len(matrix), step)
-            ]
-            return torch.cat(parts)
-        if matrix.dtype != columns.dtype:
-            return torch.bmm(_turn(matrix, adjoint), columns.to(matrix.dtype)).to(columns.dtype)
-        return torch.bmm(_turn(matrix, adjoint), columns)
+        """Rows of channels times every frequency's matrix, (F, n, C) -> (F, n, C')."""
+        if not self.real:
+            pairs = columns.reshape(len(columns), -1, 2, columns.shape[-1])
+            rows = torch.complex(pairs[:, :, 0], pairs[:, :, 1])
+            done = self._rows_times_matrix(rows, adjoint)
+            return torch.stack([done.real, done.imag], 2)
+        return self._rows_times_matrix(columns, adjoint)
 
-    def _multiply_streamed(self, columns: torch.Tensor, adjoint: bool) -> torch.Tensor:
+    def _rows_times_matrix(self, rows: torch.Tensor, adjoint: bool) -> torch.Tensor:
+        if self.matrix is None:
+            return self._streamed_rows(rows, adjoint)
+        matrix = self.matrix
+        if matrix.dtype == rows.dtype:
+            return torch.bmm(rows, _turn(matrix, adjoint))
+        if matrix.device.type == "cpu":
+            # CPUs multiply half matrices slowly: widen a few at a time, while they are in the cache
+            step = max(1, (1 << 20) // matrix[0].numel())
+            return torch.cat(
+                [
+                    torch.bmm(rows[k : k + step], _turn(matrix[k : k + step].to(rows.dtype), adjoint))
+                    for k in range(0, len(matrix), step)
+                ]
+            )
+        return torch.bmm(rows.to(matrix.dtype), _turn(matrix, adjoint)).to(rows.dtype)
+
+    def _streamed_rows(self, rows: torch.Tensor, adjoint: bool) -> torch.Tensor:
         """Rebuild each plane's matrices when they are needed; slow, but one plane's memory is enough."""
         out: torch.Tensor | None = None
         start = 0
         for plane, images in zip(self.geometry.planes, self._psf_planes, strict=True):
             place = torch.from_numpy(self._voxels.place[start : start + plane.channels]).to(self.device)
-            block = self._block(plane, images).to(columns.dtype)
+            block = self._block(plane, images).to(rows.dtype)
             if adjoint:
                 if out is None:
-                    out = columns.new_empty(len(block), self.geometry.voxel_channels, columns.shape[-1])
-                out[:, place] = torch.bmm(_turn(block, True), columns)
+                    out = rows.new_empty(*rows.shape[:2], self.geometry.voxel_channels)
+                out[..., place] = torch.bmm(rows, _turn(block, True))
             else:
-                part = torch.bmm(block, columns[:, place])
+                part = torch.bmm(rows[..., place], _turn(block, False))
                 out = part if out is None else out.add_(part)
             start += plane.channels
         assert out is not None
@@ -393,33 +416,43 @@ class LensletProjector:
         return self.channels_to_volume(self.backproject(self.image_to_channels(image)))
 
     def image_to_channels(self, image: torch.Tensor) -> torch.Tensor:
-        """(frames, rows * Ny, columns * Nx) -> (Ny * Nx, frames, rows, columns)."""
+        """(frames, rows * Ny, columns * Nx) -> (frames, Ny * Nx, rows, columns), stored order."""
         (ny, nx), b = self.geometry.optics.cell_px, image.shape[0]
-        cells = image.reshape(b, image.shape[1] // ny, ny, image.shape[2] // nx, nx)
-        return cells.permute(2, 4, 0, 1, 3).reshape(ny * nx, b, image.shape[1] // ny, image.shape[2] // nx)
+        rows, columns = image.shape[1] // ny, image.shape[2] // nx
+        cells = image.reshape(b, rows, ny, columns, nx).permute(0, 2, 4, 1, 3)
+        return cells.reshape(b, ny * nx, rows, columns)[:, self._order(self._pixels)]
 
     def channels_to_image(self, channels: torch.Tensor) -> torch.Tensor:
         """Invert `image_to_channels`."""
-        (ny, nx), (_, b, rows, columns) = self.geometry.optics.cell_px, channels.shape
-        cells = channels.reshape(ny, nx, b, rows, columns).permute(2, 3, 0, 4, 1)
-        return cells.reshape(b, rows * ny, columns * nx)
+        (ny, nx), (b, _, rows, columns) = self.geometry.optics.cell_px, channels.shape
+        natural = channels[:, self._order(self._pixels, back=True)].reshape(b, ny, nx, rows, columns)
+        return natural.permute(0, 3, 1, 4, 2).reshape(b, rows * ny, columns * nx)
 
     def volume_to_channels(self, volume: torch.Tensor) -> torch.Tensor:
-        """(frames, planes, Ty * sy, Tx * sx) -> (channels, frames, Ty, Tx)."""
+        """(frames, planes, Ty * sy, Tx * sx) -> (frames, channels, Ty, Tx), stored order.
+
+        All planes must be sampled alike.
+        """
         (sy, sx), (b, nz) = self.geometry.planes[0].voxels, volume.shape[:2]
         ty, tx = volume.shape[2] // sy, volume.shape[3] // sx
-        cells = volume.reshape(b, nz, ty, sy, tx, sx).permute(1, 3, 5, 0, 2, 4)
-        return cells.reshape(nz * sy * sx, b, ty, tx)
+        cells = volume.reshape(b, nz, ty, sy, tx, sx).permute(0, 1, 3, 5, 2, 4)
+        return cells.reshape(b, nz * sy * sx, ty, tx)[:, self._order(self._voxels)]
 
-    def channels_to_volume(self, channels: torch.Tensor, planes: slice | None = None) -> torch.Tensor:
-        """Invert `volume_to_channels` for a run of equally sampled planes (default all)."""
-        chosen = range(len(self.geometry.planes))[planes or slice(None)]
-        start = sum(p.channels for p in self.geometry.planes[: chosen[0]])
-        sy, sx = self.geometry.planes[chosen[0]].voxels
-        part = channels[start : start + len(chosen) * sy * sx]
-        _, b, ty, tx = part.shape
-        cells = part.reshape(len(chosen), sy, sx, b, ty, tx).permute(3, 0, 4, 1, 5, 2)
+    def channels_to_volume(self, channels: torch.Tensor, planes: slice = slice(None)) -> torch.Tensor:
+        """Return a run of equally sampled planes (default all), (frames, planes, Ty * sy, Tx * sx)."""
+        every = self.geometry.planes
+        chosen = range(len(every))[planes]
+        start = sum(p.channels for p in every[: chosen[0]])
+        sy, sx = every[chosen[0]].voxels
+        order = self._order(self._voxels, back=True)[start : start + len(chosen) * sy * sx]
+        part = channels[:, order]
+        b, _, ty, tx = part.shape
+        cells = part.reshape(b, len(chosen), sy, sx, ty, tx).permute(0, 1, 4, 2, 5, 3)
         return cells.reshape(b, len(chosen), ty * sy, tx * sx)
+
+    def _order(self, tables: ChannelTables, back: bool = False) -> torch.Tensor:
+        order = np.argsort(tables.order) if back else tables.order
+        return torch.from_numpy(order).to(self.device)
 
 
 class _Project(torch.autograd.Function):
@@ -434,7 +467,8 @@ class _Project(torch.autograd.Function):
 
 
 def _turn(matrix: torch.Tensor, adjoint: bool) -> torch.Tensor:
-    return matrix.mH if adjoint else matrix
+    # row vectors times the transpose: on CPUs several times faster than matrix times a few columns
+    return matrix.conj() if adjoint else matrix.mT
 
 
 def _expand(images: np.ndarray, full: LightfieldPsf, wanted: LightfieldPsf) -> np.ndarray:
