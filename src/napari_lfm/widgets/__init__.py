@@ -1,1 +1,1 @@
-"""napari dock widgets: for each a view (Qt) and a controller; no maths here."""
+"""Dock widgets: a view (Qt) and a controller for each, plain state and a pure `resolve` between them; no maths."""

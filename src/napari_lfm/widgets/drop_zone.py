@@ -1,0 +1,64 @@
+"""A place to drop files on, with Open...: it reads them with this plugin whatever else is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent
+from qtpy.QtWidgets import QFileDialog, QFrame, QLabel, QVBoxLayout, QWidget
+
+from napari_lfm.widgets.parts import button
+
+FILE_FILTER = "Images (*.tif *.tiff *.btf *.npz *.zarr);;All files (*)"
+
+
+class DropZone(QFrame):
+    """Takes one or several files; napari's own drop would ask which reader to use."""
+
+    files_chosen = Signal(list)
+
+    def __init__(self, text: str, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setFrameShape(QFrame.Shape.StyledPanel)
+        self.setFrameShadow(QFrame.Shadow.Sunken)
+        self.setAcceptDrops(True)
+        self.setToolTip("Files dropped here are opened with sizes in micrometres, whatever readers are installed.")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(8, 8, 8, 8)
+        label = QLabel(text)
+        label.setWordWrap(True)
+        label.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        layout.addWidget(label)
+        self.open_button = button("Open...", "Choose one or several files", self.ask)
+        layout.addWidget(self.open_button, alignment=Qt.AlignmentFlag.AlignCenter)
+
+    def ask(self) -> None:
+        """Let the user choose files in a dialog."""
+        names, _ = QFileDialog.getOpenFileNames(self, "Open light field, white and dark frame", "", FILE_FILTER)
+        if names:
+            self.files_chosen.emit([Path(name) for name in names])
+
+    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:  # noqa: N802  (Qt's names)
+        """Accept local files."""
+        if event is None:
+            return
+        mime = event.mimeData()
+        if mime is not None and any(url.isLocalFile() for url in mime.urls()):
+            event.acceptProposedAction()
+            self.setFrameShadow(QFrame.Shadow.Raised)
+
+    def dragLeaveEvent(self, event: QDragLeaveEvent | None) -> None:  # noqa: N802
+        """Look as before."""
+        self.setFrameShadow(QFrame.Shadow.Sunken)
+
+    def dropEvent(self, event: QDropEvent | None) -> None:  # noqa: N802
+        """Hand the dropped files on, and keep napari's window from opening them too."""
+        self.setFrameShadow(QFrame.Shadow.Sunken)
+        if event is None:
+            return
+        mime = event.mimeData()
+        paths = [] if mime is None else [Path(url.toLocalFile()) for url in mime.urls() if url.isLocalFile()]
+        if paths:
+            event.acceptProposedAction()
+            self.files_chosen.emit(paths)

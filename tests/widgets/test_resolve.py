@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from napari_lfm.core.problems import Problem
+from napari_lfm.lightfield.lattice import Lattice
+from napari_lfm.methods.base import Request
+from napari_lfm.widgets.resolve import region_px, resolve
+from napari_lfm.widgets.state import LayerInfo, ReconstructState
+
+if TYPE_CHECKING:
+    from napari_lfm.optics.microscope import Microscope
+
+
+@pytest.fixture
+def layers() -> dict[str, LayerInfo]:
+    rng = np.random.default_rng(0)
+    frame = rng.integers(0, 100, (60, 75)).astype(np.uint16)
+    return {
+        "raw": LayerInfo("raw", frame, path="/data/raw.tif"),
+        "white": LayerInfo("white", frame + 500),
+        "small": LayerInfo("small", frame[:50]),
+        "movie": LayerInfo("movie", np.stack([frame, frame + 1, frame + 2])),
+        "colour": LayerInfo("colour", np.zeros((60, 75, 3), np.uint8), rgb=True),
+        "views": LayerInfo("views", np.zeros((5, 5, 12, 15)), axis_labels=("v", "u", "t", "s")),
+        "padded": LayerInfo("padded", frame[None, None]),
+        "deep": LayerInfo("deep", np.zeros((2, 3, 60, 75))),
+    }
+
+
+@pytest.fixture
+def state(microscope: Microscope) -> ReconstructState:
+    return ReconstructState(method="fake", lightfield="raw", microscope=microscope)
+
+
+def problems(found: Request | list[Problem]) -> list[Problem]:
+    assert isinstance(found, list)
+    return found
+
+
+def test_complete_request(state: ReconstructState, layers: Any, fake_method: Any, microscope: Microscope) -> None:
+    wish = replace(state, white="white", parameters={"iterations": 7}, device="cpu", memory_gib=2.0)
+    request = resolve(wish, layers, fake_method)
+    assert isinstance(request, Request)
+    image = request.inputs["image"]
+    assert image.dims == ("y", "x")
+    assert np.shares_memory(image.values, layers["raw"].data)
+    assert float(image.coords["x"][1]) == pytest.approx(6.5 / 60)
+    assert image.coords["x"].attrs["units"] == "um"
+    assert set(request.inputs) == {"image", "white"}
+    assert request.sources == {"image": "/data/raw.tif"}
+    assert request.parameters.iterations == 7  # type: ignore[attr-defined]
+    assert (request.device, request.memory_gib, request.region_px) == ("cpu", 2.0, None)
+    assert request.microscope == microscope
+
+
+def test_every_missing_thing_is_named(layers: Any, fake_method: Any) -> None:
+    found = problems(resolve(ReconstructState(method="fake"), layers, fake_method))
+    assert {p.field for p in found} == {"lightfield", "microscope"}
+    assert all(p.message.endswith(".") and p.remedy for p in found)
+    assert problems(resolve(ReconstructState(), layers))[0].field == "method"
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "words"),
+    [
+        ({"lightfield": "gone"}, "lightfield", "'gone' is gone"),
+        ({"lightfield": "colour"}, "lightfield", "colour"),
+        ({"lightfield": "deep"}, "lightfield", "4 axes"),
+        ({"white": "small"}, "white", "50 x 75 pixels, the light field 60 x 75"),
+        ({"dark": "small"}, "dark", "dark frame"),
+        ({"lightfield": "movie", "frame": 3}, "frame", "3 frames"),
+        ({"region_um": (100.0, 100.0, 120.0, 120.0)}, "region", "outside"),
+        ({"parameters": {"iterations": 0}}, "parameters", "iterations"),
+        ({"parameters": {"iteration": 1}}, "parameters", "iteration"),
+    ],
+)
+def test_plain_problems(
+    state: ReconstructState, layers: Any, fake_method: Any, change: dict[str, Any], field: str, words: str
+) -> None:
+    found = problems(resolve(replace(state, **change), layers, fake_method))
+    assert [p.field for p in found] == [field]
+    assert words in found[0].message + found[0].remedy
+    assert "Traceback" not in str(found[0])
+
+
+def test_wide_field_microscope_is_refused(state: ReconstructState, layers: Any, fake_method: Any) -> None:
+    assert state.microscope is not None
+    wide = state.microscope.model_copy(update={"lenslets": None})
+    (found,) = problems(resolve(replace(state, microscope=wide), layers, fake_method))
+    assert "without a lenslet array" in found.message
+
+
+@pytest.mark.parametrize(
+    ("name", "frame", "dims", "first"),
+    [("movie", 1, ("y", "x"), 1), ("movie", None, ("t", "y", "x"), 0), ("padded", 0, ("y", "x"), 0)],
+)
+def test_movies_and_padding(
+    state: ReconstructState, layers: Any, fake_method: Any, name: str, frame: int | None, dims: Any, first: int
+) -> None:
+    request = resolve(replace(state, lightfield=name, frame=frame), layers, fake_method)
+    assert isinstance(request, Request)
+    assert request.inputs["image"].dims == dims
+    got = request.inputs["image"].values.reshape(-1, 60, 75)[0]
+    np.testing.assert_array_equal(got, layers["raw"].data + first)
+
+
+def test_views_are_taken_as_they_are(state: ReconstructState, layers: Any, fake_method: Any) -> None:
+    request = resolve(replace(state, lightfield="views"), layers, fake_method)
+    assert isinstance(request, Request)
+    assert request.inputs["image"].dims == ("v", "u", "t", "s")
+
+
+def test_white_repeats_are_averaged(state: ReconstructState, layers: Any, fake_method: Any) -> None:
+    request = resolve(replace(state, white="movie"), layers, fake_method)
+    assert isinstance(request, Request)
+    np.testing.assert_allclose(request.inputs["white"].values, layers["raw"].data + 1.0)
+
+
+def test_lattice_of_another_frame_is_not_used(state: ReconstructState, layers: Any, fake_method: Any) -> None:
+    lattice = Lattice(
+        origin_px=(7, 7), row_step_px=(15, 0), column_step_px=(0, 15), rows=4, columns=5, image_shape=(60, 75)
+    )
+    request = resolve(replace(state, lattice=lattice), layers, fake_method)
+    assert isinstance(request, Request)
+    assert request.lattice == lattice
+    other = lattice.model_copy(update={"image_shape": (61, 75)})
+    request = resolve(replace(state, lattice=other), layers, fake_method)
+    assert isinstance(request, Request)
+    assert request.lattice is None
+
+
+def test_region_pixels() -> None:
+    # pixel k covers k - 1/2 to k + 1/2
+    assert region_px((2.0, 3.0, 4.0, 6.0), 1.0, (100, 100)) == (2, 3, 5, 7)
+    assert region_px((4.0, 6.0, 2.0, 3.0), 1.0, (100, 100)) == (2, 3, 5, 7)
+    assert region_px((-9.0, -9.0, 500.0, 500.0), 0.5, (30, 40)) == (0, 0, 30, 40)
+    assert isinstance(region_px((-9.0, -9.0, -5.0, -5.0), 1.0, (30, 40)), Problem)
