@@ -46,7 +46,7 @@ def _objective(m: Microscope) -> list[Problem]:
                 "sample_index",
             )
         )
-    if abs(immersion - m.sample_index) > 0.05 and na > 0.7 * min(immersion, m.sample_index):
+    elif abs(immersion - m.sample_index) > 0.05 and na > 0.7 * min(immersion, m.sample_index):
         found.append(
             Problem(
                 f"Immersion ({immersion:g}) and sample ({m.sample_index:g}) differ in refractive index: "
@@ -155,7 +155,7 @@ def _pixels(m: Microscope, array: LensletArray) -> list[Problem]:
         )
     # a lenslet's diffraction pattern ends at pitch / (lambda d) cycles per um
     finest = m.wavelength_um * array.distance_um / (2 * array.pitch_um)
-    if m.camera.effective_pixel_um > 2 * finest:
+    if m.camera.effective_pixel_um > 2 * finest and pitch_px >= FEWEST_PIXELS:
         found.append(
             Problem(
                 f"The pixel of {m.camera.effective_pixel_um:.3g} um is much coarser than the diffraction "
