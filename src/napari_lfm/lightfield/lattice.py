@@ -9,6 +9,18 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 
+def distortion_terms(points: np.ndarray, image_shape: tuple[int, int]) -> np.ndarray:
+    """Return the terms of the distortion polynomial at raw positions (..., 2), shape (..., 7).
+
+    ``yy, xy, xx, yyy, yyx, yxx, xxx`` with y and x from the middle of the frame in units of half its
+    longer side; constant and linear terms are the lattice itself.
+    """
+    h, w = image_shape
+    scale = max(h, w) / 2
+    y, x = (points[..., 0] - (h - 1) / 2) / scale, (points[..., 1] - (w - 1) / 2) / scale
+    return np.stack([y * y, x * y, x * x, y**3, y * y * x, y * x * x, x**3], -1)
+
+
 class Lattice(BaseModel):
     """A calibrated lenslet lattice, frozen, JSON-ready.
 
@@ -68,10 +80,7 @@ class Lattice(BaseModel):
         """Return the smooth displacement (y, x) in px at raw positions, shape (..., 2)."""
         if self.distortion is None:
             return np.zeros_like(points)
-        h, w = self.image_shape
-        scale = max(h, w) / 2
-        y, x = (points[..., 0] - (h - 1) / 2) / scale, (points[..., 1] - (w - 1) / 2) / scale
-        terms = np.stack([y * y, x * y, x * x, y**3, y * y * x, y * x * x, x**3], -1)
+        terms = distortion_terms(points, self.image_shape)
         return np.stack([terms @ np.asarray(c) for c in self.distortion], -1)
 
     def to_json(self) -> dict[str, Any]:
