@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import json
 import logging
 import os
 import re
-import tempfile
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from napari_lfm.core.problems import LfmError, RequestError, explain_validation
+from napari_lfm.io.atomic import replacing_file
 from napari_lfm.optics.microscope import Microscope
 from napari_lfm.optics.sanity import physical_sanity
 
@@ -139,23 +138,8 @@ def save_microscope(microscope: Microscope, path: str | Path) -> Path:
         import yaml
 
         text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True, width=100)
-    partial: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-", delete=False
-        ) as handle:
-            partial = Path(handle.name)
-            handle.write(text)
-        os.replace(partial, path)
-    except OSError as error:
-        if partial is not None:
-            with contextlib.suppress(OSError):
-                partial.unlink()
-        raise LfmError(
-            f"The microscope could not be saved to {path}: {error.strerror or error}.",
-            "Choose a folder that you may write to, with space left.",
-        ) from error
+    with replacing_file(path) as file:
+        file.write(text.encode())
     return path
 
 
@@ -177,6 +161,7 @@ def save_user_microscope(microscope: Microscope, overwrite: bool = False) -> Pat
         raise RequestError(f"You already have a microscope '{name}'.", "Choose another name, or replace it.")
     if name.lower() in existing:
         return save_microscope(microscope, existing[name.lower()])
+    user_microscope_dir().mkdir(parents=True, exist_ok=True)
     stem = re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "microscope"
     path, n = user_microscope_dir() / f"{stem}.yaml", 2
     while path.exists():  # two names may differ only in characters that file names cannot have
