@@ -86,7 +86,7 @@ def _names(image: xr.DataArray) -> str:
 
 
 def _box_average(data: np.ndarray, axis: int, width: float) -> np.ndarray:
-    """Average over a running window of `width` samples (a real number): whole samples plus two fractional ends."""
+    """Average over a running window of `width` samples, a real number: the two end samples count partly."""
     from scipy.ndimage import correlate1d
 
     half = int(np.ceil((width - 1) / 2))

@@ -68,7 +68,8 @@ class Box:
         """Return `n` uniform positions at least `margin_um` (at most a third of the box) from the faces."""
         margin = np.minimum(margin_um, self.size_um / 3)
         low, high = np.asarray(self.low_um) + margin, np.asarray(self.high_um) - margin
-        return np.asarray(rng.uniform(low, high, (n, 3)))
+        out: npt.NDArray[np.float64] = rng.uniform(low, high, (n, 3))
+        return out
 
 
 @dataclass(frozen=True)

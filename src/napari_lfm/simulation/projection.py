@@ -1,0 +1,121 @@
+"""One finely sampled plane through the light-field microscope, for simulation.
+
+The reconstruction's projector stores a matrix per lenslet frequency and is used hundreds of times; a
+simulated plane is used once, with many more voxels per lenslet. So here the sensor
+images are convolved directly, at pixel resolution, and nothing is stored. It is a second implementation
+of the same optics, which also serves to check the first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+
+from napari_lfm.core.problems import RequestError
+
+if TYPE_CHECKING:
+    import torch
+
+    from napari_lfm.optics.psf import CellOptics, LightfieldPsf
+
+
+def margin_cells(optics: CellOptics, z_um: float) -> tuple[int, int]:
+    """Return how many cells (y, x) beyond the frame a source at `z_um` still throws light into it."""
+    return optics.half_width(z_um)
+
+
+def project_plane(
+    plane: npt.NDArray[np.floating],
+    z_um: float,
+    optics: CellOptics,
+    voxels: tuple[int, int],
+    *,
+    nodes: int = 1,
+    device: str = "cpu",
+) -> npt.NDArray[np.float64]:
+    """Return the lenslet image of one plane of voxels.
+
+    Parameters
+    ----------
+    plane : array, shape ((rows + 2 my) * sy, (columns + 2 mx) * sx)
+        Light per voxel; (my, mx) from `margin_cells`.
+    z_um : float
+        Depth.
+    optics : CellOptics
+    voxels : tuple of int
+        Voxels (sy, sx) per cell.
+    nodes : int
+        Quadrature nodes per axis inside a voxel; one is enough for voxels below the resolution.
+    device : str
+        Torch device.
+
+    Returns
+    -------
+    array, shape (rows * Ny, columns * Nx)
+        Light per lenslet pixel.
+    """
+    import torch
+
+    from napari_lfm.optics.channels import inverse
+    from napari_lfm.optics.psf import LightfieldPsf
+
+    margin = margin_cells(optics, z_um)
+    cells = [n // s - 2 * m for n, s, m in zip(plane.shape, voxels, margin, strict=True)]
+    if min(cells) < 1 or any(n % s for n, s in zip(plane.shape, voxels, strict=True)):
+        raise RequestError(f"A plane of {plane.shape} voxels does not hold whole cells and their margin.")
+    psf = LightfieldPsf(optics, voxels, nodes=nodes)
+    images = torch.from_numpy(next(psf.planes([z_um]))).to(device)
+
+    py, px = (scipy.fft.next_fast_len(n // s, real=True) for n, s in zip(plane.shape, voxels, strict=True))
+    period = (max(py, px),) * 2 if any(op.transpose for op in psf.group) else (py, px)
+    kernels = [_spectrum(image, optics.cell_px, period) for image in images]
+    places = [divmod(rep, voxels[1]) for rep in psf.representatives]
+
+    # All voxels that one symmetry operation carries from the computed images are projected in one go.
+    owner = np.array([operation_index(psf, i) for i in range(psf.n_voxels)]).reshape(voxels)
+    owners = np.tile(owner, [n // s for n, s in zip(plane.shape, voxels, strict=True)])
+    out = np.zeros([c * n for c, n in zip(cells, optics.cell_px, strict=True)])
+    for k, op in enumerate(psf.group):
+        light = inverse(op).on_image(np.where(owners == k, plane, 0).astype(np.float32))
+        if not light.any():
+            continue
+        total = torch.zeros_like(kernels[0])
+        for (a, b), kernel in zip(places, kernels, strict=True):
+            lit = torch.from_numpy(np.ascontiguousarray(light[a :: voxels[0], b :: voxels[1]])).to(device)
+            # a comb of cells has a periodic spectrum: one small FFT, repeated
+            small = torch.fft.fft2(lit, s=period)
+            total += kernel * _tiled(small, total.shape)
+        full = torch.fft.irfft2(total, s=[p * n for p, n in zip(period, optics.cell_px, strict=True)])
+        my, mx = margin[::-1] if op.transpose else margin
+        rows, columns = cells[::-1] if op.transpose else cells
+        ny, nx = optics.cell_px
+        image = full[my * ny : (my + rows) * ny, mx * nx : (mx + columns) * nx].cpu().numpy()
+        out += op.on_image(image)
+    return np.asarray(np.maximum(out, 0))  # FFT rounding leaves tiny negatives
+
+
+def operation_index(psf: LightfieldPsf, voxel: int) -> int:
+    """Return which of the cell's symmetry operations carries a computed image to this voxel's."""
+    return psf.group.index(psf.from_representative[voxel][1])
+
+
+def _spectrum(image: torch.Tensor, cell_px: tuple[int, int], period: tuple[int, int]) -> torch.Tensor:
+    """Return the half spectrum of a sensor image whose central cell is moved to the first one."""
+    import torch
+
+    size = [p * n for p, n in zip(period, cell_px, strict=True)]
+    height, width = image.shape
+    grid = image.new_zeros(size)  # the frame and its margins are never smaller than the image
+    grid[:height, :width] = image
+    shift = [-(n // (2 * c)) * c for n, c in zip(image.shape, cell_px, strict=True)]
+    out: torch.Tensor = torch.fft.rfft2(torch.roll(grid, shift, (0, 1)))
+    return out
+
+
+def _tiled(small: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """Repeat a small spectrum to the size of a large half spectrum."""
+    repeats = [-(-n // p) for n, p in zip(shape, small.shape, strict=True)]
+    return small.repeat(*repeats)[: shape[0], : shape[1]]
