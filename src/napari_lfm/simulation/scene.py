@@ -62,7 +62,7 @@ class Box:
     @property
     def size_um(self) -> npt.NDArray[np.float64]:
         """Size (z, y, x)."""
-        return np.asarray(self.high_um) - np.asarray(self.low_um)
+        return np.subtract(self.high_um, self.low_um, dtype=np.float64)
 
     def sample(self, rng: np.random.Generator, n: int, margin_um: float = 0.0) -> npt.NDArray[np.float64]:
         """Return `n` uniform positions at least `margin_um` (at most a third of the box) from the faces."""

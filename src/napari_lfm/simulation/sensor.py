@@ -122,6 +122,6 @@ def to_camera(lenslet_image: npt.NDArray[np.floating], grid: CellGrid) -> npt.ND
     out = np.zeros((h, w))
     for dy in inner:
         for dx in inner:
-            where = grid.rectified_positions((*points, dy, dx))
+            where = grid.rectified_positions(points + np.array([dy, dx]))
             out += map_coordinates(density, np.moveaxis(where, -1, 0), order=1, mode="constant")
     return out / _SUBSAMPLES**2
