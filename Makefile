@@ -42,7 +42,7 @@ format: setup
 	$(BIN)/ruff format
 
 docs: setup
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 setup: $(VENV)/.system $(VENV)/.installed
 
