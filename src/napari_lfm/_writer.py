@@ -55,6 +55,8 @@ def write_points(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
         units=meta.get("units"),
         axis_labels=meta.get("axis_labels"),
         features=meta.get("features"),
+        rotate=meta.get("rotate"),
+        shear=meta.get("shear"),
         metadata=meta.get("metadata"),
     )
     return [str(write(path, table))]
@@ -73,4 +75,6 @@ def _image(data: Any, meta: Mapping[str, Any]) -> xr.DataArray:
         metadata=meta.get("metadata"),
         name=meta.get("name"),
         rgb=bool(meta.get("rgb")),
+        rotate=meta.get("rotate"),
+        shear=meta.get("shear"),
     )

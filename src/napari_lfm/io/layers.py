@@ -130,6 +130,8 @@ def image_from_layer_info(
     *,
     name: str | None = None,
     rgb: bool = False,
+    rotate: Any = None,
+    shear: Any = None,
     kind: Kind | None = None,
 ) -> xr.DataArray:
     """Return the labelled image of any napari layer, whoever opened it.
@@ -149,6 +151,8 @@ def image_from_layer_info(
         ``layer.name``.
     rgb : bool
         ``layer.rgb``.
+    rotate, shear : optional
+        ``layer.rotate`` (a matrix) and ``layer.shear`` (its upper triangle).
     kind : {"stack", "image", "lightfield"} or None
         What the image is to be used as; names a leading axis that nobody named.
 
@@ -175,7 +179,7 @@ def image_from_layer_info(
     n = len(data.shape)
     if n < 2:
         raise RequestError(f"{title} is one-dimensional.", "Choose an image with rows and columns.")
-    matrix = total_matrix(n, scale, translate, affine)
+    matrix = total_matrix(n, scale, translate, affine, rotate, shear)
     units = tuple(str(u) for u in units) if units is not None else ("pixel",) * n
     placed = not np.array_equal(matrix, np.eye(n + 1)) or any(_factor(u) is not None for u in units)
     ours = dict((metadata or {}).get(METADATA_KEY, {}))
@@ -184,7 +188,8 @@ def image_from_layer_info(
     if source_path and not ours and not placed:
         from_file = _ask_file(data, Path(source_path), kind)
     if from_file is not None and (dims is None or dims == from_file.dims):
-        return from_file.rename(name) if name else from_file
+        from_file.name = name or from_file.name
+        return from_file
     if dims is None:
         dims = name_axes("Q" * (n - 2) + "YX", tuple(data.shape), kind, title)
     elif kind == "lightfield" and "z" in dims and "t" not in dims:
@@ -195,7 +200,8 @@ def image_from_layer_info(
     attrs = {k: v for k, v in ours.items() if k != "role"}
     if source_path and "source" not in attrs:
         attrs["source"] = str(source_path)
-    image = _placed_image(data, dims, matrix, units, placed, attrs, name)
+    image = _placed_image(data, dims, matrix, units, placed, attrs)
+    image.name = name  # xarray would take dask's
     return image if dims == _LIGHT_FIELD else image.transpose(*canonical(dims))
 
 
@@ -209,12 +215,27 @@ def _labels(axis_labels: Sequence[str] | None, n: int) -> tuple[str, ...] | None
 
 
 def total_matrix(
-    n: int, scale: Sequence[float] | None, translate: Sequence[float] | None, affine: Any = None
+    n: int,
+    scale: Sequence[float] | None,
+    translate: Sequence[float] | None,
+    affine: Any = None,
+    rotate: Any = None,
+    shear: Any = None,
 ) -> np.ndarray[Any, Any]:
-    """Return a layer's whole data-to-world matrix, shape (n + 1, n + 1)."""
+    """Return a layer's whole data-to-world matrix, shape (n + 1, n + 1).
+
+    napari applies scale, shear, rotation, translation, and then the affine matrix. `rotate` is a
+    matrix and `shear` the entries above its diagonal, as layers have them.
+    """
     own = np.eye(n + 1)
     if scale is not None:
         own[:n, :n] = np.diag(np.asarray(scale, float))
+    if shear is not None:
+        sheared = np.eye(n)
+        sheared[np.triu_indices(n, 1)] = np.asarray(shear, float)
+        own[:n, :n] = sheared @ own[:n, :n]
+    if rotate is not None:
+        own[:n, :n] = np.asarray(rotate, float) @ own[:n, :n]
     if translate is not None:
         own[:n, -1] = np.asarray(translate, float)
     if affine is None:
@@ -233,10 +254,9 @@ def _placed_image(
     units: tuple[str, ...],
     placed: bool,
     attrs: dict[str, Any],
-    name: str | None,
 ) -> xr.DataArray:
     if dims == _LIGHT_FIELD or not placed:
-        return xr.DataArray(data, dims=dims, name=name, attrs={"spacing": {}, **attrs})
+        return xr.DataArray(data, dims=dims, attrs={"spacing": {}, **attrs})
     # readers that set a scale without units mean micrometres: only then is "pixel" not to be believed
     unitless = all(_factor(u) is None for u in units)
     known: dict[str, float] = {}
@@ -252,16 +272,14 @@ def _placed_image(
     if np.allclose(straight, np.diag(np.diag(straight)), atol=1e-9 * float(np.abs(straight).max())):
         spacing = {d: float(matrix[i, i]) for i, d in enumerate(dims) if d in known}
         origin = {d: float(matrix[i, -1]) for i, d in enumerate(dims) if d in known}
-        return labelled(data, dims, spacing, origin, name=name, attrs=attrs)
+        return labelled(data, dims, spacing, origin, attrs=attrs)
     norms = np.linalg.norm(straight, axis=0)
     spacing = {d: float(norms[i]) for i, d in enumerate(dims) if d in known}
     if dims != canonical(dims):
         raise RequestError(
             "A rotated layer must have its axes in the order t, c, z, y, x.", "Transpose it first."
         )
-    return xr.DataArray(
-        data, dims=dims, name=name, attrs={**attrs, "spacing": spacing, "affine_um": matrix.tolist()}
-    )
+    return xr.DataArray(data, dims=dims, attrs={**attrs, "spacing": spacing, "affine_um": matrix.tolist()})
 
 
 def _ask_file(data: Any, path: Path, kind: Kind | None) -> xr.DataArray | None:
@@ -287,4 +305,6 @@ def _ask_file(data: Any, path: Path, kind: Kind | None) -> xr.DataArray | None:
     order = canonical(dims)
     spacing = {d: s for d, s in series.spacing.items() if d in order}
     flat = data.transpose([dims.index(d) for d in order])
-    return labelled(flat, order, spacing, attrs={"source": str(path)})
+    image = labelled(flat, order, spacing, attrs={"source": str(path)})
+    image.name = path.stem
+    return image

@@ -110,7 +110,9 @@ def read_ome_zarr(path: Path, force_lazy: bool = False) -> xr.DataArray:
         factor = time_in_s(axis.get("unit")) if dim == "t" else length_in_um(axis.get("unit"))
         if dim != "c" and factor is not None:
             spacing[dim], start[dim] = scale[i] * factor, origin[i] * factor
-    return labelled(pixels, dims, spacing, start).transpose(*canonical(dims))
+    image = labelled(pixels, dims, spacing, start).transpose(*canonical(dims))
+    image.name = multiscale.get("name")  # xarray would take dask's
+    return image
 
 
 def _transform(

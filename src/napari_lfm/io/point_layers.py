@@ -63,6 +63,8 @@ def points_from_layer_info(
     axis_labels: Sequence[str] | None = None,
     features: Any = None,
     metadata: Mapping[str, Any] | None = None,
+    rotate: Any = None,
+    shear: Any = None,
 ) -> pd.DataFrame:
     """Return a points layer as a table in micrometres.
 
@@ -83,7 +85,7 @@ def points_from_layer_info(
         if n > 4:
             raise RequestError(f"The points layer has {n} axes without names.", "Label them t, c, z, y, x.")
         labels = ("t", "z", "y", "x")[-n:]
-    matrix = total_matrix(n, scale, translate, affine)
+    matrix = total_matrix(n, scale, translate, affine, rotate, shear)
     world = data @ matrix[:-1, :-1].T + matrix[:-1, -1]
     factors = [length_in_um(str(u)) or 1.0 for u in units] if units is not None else [1.0] * n
     columns = {f"{d}_um": world[:, labels.index(d)] * factors[labels.index(d)] for d in "zyx" if d in labels}

@@ -214,6 +214,7 @@ def _from_tiff(
         order,
         {d: s for d, s in series.spacing.items() if d in order},
     )
+    image.name = _stem(path)  # xarray would take dask's
     if len(series.channels) == image.sizes.get("c"):
         image = image.assign_coords(c=list(series.channels))
     return image
@@ -302,7 +303,7 @@ def _raw_or_vuts(path: Path, layout: str) -> xr.DataArray:
 def _vuts_from_npz(path: Path) -> xr.DataArray:
     check_file(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile):
         raise RequestError(

@@ -118,10 +118,10 @@ def apply_record(data: Any, record: Mapping[str, Any], source: str = "") -> xr.D
         dims,
         {k: v for k, v in spacing.items() if k in located},
         record.get("origin"),
-        name=record.get("name"),
         attrs=attrs,
     )
     image.attrs["spacing"] = spacing
+    image.name = record.get("name")  # xarray would take dask's
     for dim, entry in record.get("coords", {}).items():
         units = {"units": entry["units"]} if entry.get("units") else {}
         image = image.assign_coords({dim: xr.Variable((dim,), np.asarray(entry["values"]), units)})

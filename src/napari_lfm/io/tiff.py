@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import struct
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -149,10 +150,10 @@ def describe(path: Path) -> list[TiffSeries]:
         try:
             with tifffile.TiffFile(path) as tif:
                 found = [_describe(tif, i, path) for i in range(len(tif.series))]
-                complete = all(_is_complete(series) for series in tif.series)
+                complete = all(_is_complete(series) for series in tif.series) and _chain_ends(tif)
         except OSError as error:
             raise not_readable(path, error) from None
-        except (tifffile.TiffFileError, ValueError, IndexError, KeyError, TypeError) as error:
+        except Exception as error:  # a damaged header can break the parser anywhere
             with path.open("rb") as file:
                 start = file.read(8)
             if start[:2] in (b"II", b"MM"):
@@ -189,6 +190,16 @@ def _is_complete(series: tifffile.TiffPageSeries) -> bool:
         if max(ends, default=0) > page.parent.filehandle.size:
             return False
     return True
+
+
+def _chain_ends(tif: tifffile.TiffFile) -> bool:
+    """Whether the last page that could be read says that it is the last one."""
+    form, file = tif.tiff, tif.filehandle
+    start = tif.pages[len(tif.pages) - 1].offset
+    file.seek(start)
+    (n_tags,) = struct.unpack(form.tagnoformat, file.read(form.tagnosize))
+    file.seek(start + form.tagnosize + n_tags * form.tagsize)
+    return not any(file.read(form.offsetsize))
 
 
 def _describe(tif: tifffile.TiffFile, index: int, path: Path) -> TiffSeries:
