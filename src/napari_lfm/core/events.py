@@ -39,12 +39,25 @@ class Progress:
 class Preview:
     """An intermediate image good enough to look at, and to keep when the user stops.
 
-    `image` is labelled (dims out of ``t c z y x``, micrometre coordinates). `attrs` as in `Result`.
+    Attributes
+    ----------
+    name : str
+        The output that this will become.
+    image : xarray.DataArray
+        Labelled (dims out of ``t c z y x``, micrometre coordinates).
+    progress : Progress
+        The step it belongs to.
+    state : Any
+        As `Result.state`: a run that was stopped here can go on from it.
+    provenance : dict
+        As `Result.provenance`, for the steps done so far.
     """
 
     name: str
     image: xr.DataArray
     progress: Progress
+    state: Any = None
+    provenance: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,9 @@ class ChannelTables:
         if real:
             self._pair(sizes, starts)
 
+        self.to_stored = torch.from_numpy(self.order).to(device)
+        self.to_natural = torch.from_numpy(np.argsort(self.order)).to(device)
+
         def everywhere(op: Operation) -> np.ndarray:
             return np.concatenate([op.on_index(s) + o for s, o in zip(planes, starts, strict=False)])
 

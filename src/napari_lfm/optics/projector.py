@@ -255,16 +255,27 @@ class LensletProjector:
     def _images(self, use_cache: bool) -> Iterator[np.ndarray]:
         """Yield the point spread function's representative images, plane by plane, through the cache."""
         g = self.geometry
-        for plane in g.planes:
-            psf = LightfieldPsf(g.optics, plane.voxels, max_half_width=g.half_width)
-            text = json.dumps([g.optics.key(), round(plane.z_um, 6), plane.voxels, psf.half_width(plane.z_um)])
-            key = f"psf-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
-            found = cache.load(key) if use_cache else None
-            if found is None:
-                found = next(psf.planes([plane.z_um]))
+        found = [cache.load(self._psf_key(p)) if use_cache else None for p in g.planes]
+        todo: dict[tuple[int, int], Iterator[np.ndarray]] = {}
+        for voxels in {p.voxels for p, f in zip(g.planes, found, strict=True) if f is None}:
+            depths = [p.z_um for p, f in zip(g.planes, found, strict=True) if f is None and p.voxels == voxels]
+            todo[voxels] = self._psf(voxels).planes(depths)
+        for plane, images in zip(g.planes, found, strict=True):
+            if images is None:
+                fresh = next(todo[plane.voxels])
                 if use_cache:
-                    cache.store(key, found)
-            yield np.asarray(found)
+                    cache.store(self._psf_key(plane), fresh)
+                yield fresh
+            else:
+                yield np.array(images)
+
+    def _psf(self, voxels: tuple[int, int]) -> LightfieldPsf:
+        return LightfieldPsf(self.geometry.optics, voxels, max_half_width=self.geometry.half_width)
+
+    def _psf_key(self, plane: Plane) -> str:
+        width = self._psf(plane.voxels).half_width(plane.z_um)
+        text = json.dumps([self.geometry.optics.key(), round(plane.z_um, 6), plane.voxels, width])
+        return f"psf-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
 
     def _block(self, plane: Plane, images: np.ndarray) -> torch.Tensor:
         """Return one plane's matrices, (F, pixels, channels); real and in the parity basis if folded."""
@@ -450,9 +461,13 @@ class LensletProjector:
         cells = part.reshape(b, len(chosen), sy, sx, ty, tx).permute(0, 1, 4, 2, 5, 3)
         return cells.reshape(b, len(chosen), ty * sy, tx * sx)
 
+    def stored_channels(self, planes: int) -> torch.Tensor:
+        """Return the stored channels of the first `planes` planes, in natural order."""
+        count = sum(p.channels for p in self.geometry.planes[:planes])
+        return self._order(self._voxels, back=True)[:count]
+
     def _order(self, tables: ChannelTables, back: bool = False) -> torch.Tensor:
-        order = np.argsort(tables.order) if back else tables.order
-        return torch.from_numpy(order).to(self.device)
+        return tables.to_natural if back else tables.to_stored
 
 
 class _Project(torch.autograd.Function):

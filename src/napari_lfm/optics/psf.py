@@ -18,12 +18,13 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import scipy.fft
 import scipy.special
 import torch
+from scipy.interpolate import CubicSpline
 
 from napari_lfm.core.problems import RequestError
 from napari_lfm.optics.microscope import Microscope, nearest_odd
@@ -159,7 +160,7 @@ def debye_field(optics: CellOptics, z_um: Sequence[float], r_um: np.ndarray) -> 
     cycles = (
         np.abs(z).max(initial=0) * (n - math.sqrt(n**2 - na**2)) + float(r_um.max(initial=0)) * na
     ) / optics.wavelength_um
-    nodes, weights = np.polynomial.legendre.leggauss(int(48 + 6 * cycles))
+    nodes, weights = _gauss_legendre(int(48 + 6 * cycles))
     s, ds = na * (nodes + 1) / 2, weights * na / 2
     cos = np.sqrt(1 - (s / n) ** 2)
     amplitude = ds * s / np.sqrt(cos)
@@ -174,6 +175,11 @@ def debye_field(optics: CellOptics, z_um: Sequence[float], r_um: np.ndarray) -> 
     bessel = scipy.special.j0(k0 * np.outer(s, r_um))
     field: np.ndarray = (phase * amplitude) @ bessel / math.sqrt(flux)
     return field
+
+
+@lru_cache(maxsize=32)
+def _gauss_legendre(n: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.polynomial.legendre.leggauss(n)  # type: ignore[no-any-return]
 
 
 class LightfieldPsf:
@@ -283,20 +289,20 @@ class LightfieldPsf:
             yield out
 
     def _radial_tables(self, z_um: Sequence[float]) -> list[_RadialTable]:
-        optics = self.optics
-        step = optics.wavelength_um / optics.na / 128
-        out: list[_RadialTable] = []
-        # depths share one Bessel table; group them so that near planes do not pay for far ones
-        reach = [
-            max((h + 1.5 + 0.5) * c for h, c in zip(self.half_width(z), optics.cell_um, strict=True))
-            * math.sqrt(2)
-            / optics.magnification
+        """Tabulate the field of each depth; the Bessel functions of all depths are computed once."""
+        o = self.optics
+        reach = max(
+            math.hypot(*((h + 2) * c for h, c in zip(self.half_width(z), o.cell_um, strict=True)))
             for z in z_um
-        ]
-        radii = np.arange(0, max(reach) + 3 * step, step)
+        )
+        step = o.wavelength_um / o.na / 24  # the field varies with 2 pi NA / lambda at most
+        coarse = np.arange(0, reach / o.magnification + 4 * step, step)
+        fine = np.arange(0, coarse[-1], step / 6)
+        out: list[_RadialTable] = []
         for start in range(0, len(z_um), 16):
-            for field in debye_field(optics, z_um[start : start + 16], radii):
-                out.append(_RadialTable(field, step))
+            fields = debye_field(o, z_um[start : start + 16], coarse)
+            smooth = CubicSpline(coarse, fields, axis=1)(fine)
+            out += [_RadialTable(field, step / 6) for field in smooth]
         return out
 
 

@@ -1,0 +1,238 @@
+"""From a request to rectified light-field data: what every light-field method starts with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from napari_lfm.core.events import Progress
+from napari_lfm.core.labelled import labelled
+from napari_lfm.core.problems import Problem, RequestError, raise_for
+from napari_lfm.io.check import check_pixels
+from napari_lfm.lightfield.calibrate import calibrate, check_pitch
+from napari_lfm.lightfield.lattice import Lattice
+from napari_lfm.lightfield.rectify import Rectified, from_lenslet_image, from_vuts, rectify
+from napari_lfm.methods.base import Request
+from napari_lfm.optics.microscope import Microscope, nearest_odd
+
+MIN_LENSLETS = 5
+MAX_DRIFT_VOXELS = 0.25
+"""A lattice so little rotated that its far corner moves by less is written as axis-aligned."""
+
+
+@dataclass(frozen=True)
+class LightfieldData:
+    """Rectified frames with the optics that made them.
+
+    Attributes
+    ----------
+    rectified : Rectified
+        Frames, dark subtracted, not clipped.
+    white : ndarray or None
+        Rectified white frame, shape (rows * Ny, columns * Nx), dark subtracted.
+    microscope : Microscope
+    lattice : Lattice
+    frame_spacing_s : float or None
+        Time between frames where it is known.
+    is_movie : bool
+    """
+
+    rectified: Rectified
+    white: np.ndarray | None
+    microscope: Microscope
+    lattice: Lattice
+    frame_spacing_s: float | None
+    is_movie: bool
+
+    @property
+    def n_pixels(self) -> int:
+        """Pixels per lenslet, N."""
+        return self.rectified.cell_px[1]
+
+    def volume(
+        self, volume: np.ndarray, z_um: np.ndarray, voxels: tuple[int, int], name: str
+    ) -> xr.DataArray:
+        """Label volumes (frames, z, y, x) that cover the rectified cells, in the world frame."""
+        (ny, nx), (sy, sx) = self.rectified.cell_px, voxels
+        # the voxel's centre on the rectified grid, then on the raw frame, then micrometres
+        to_rectified = np.diag([ny / sy, nx / sx, 1.0])
+        to_rectified[:2, 2] = 0.5 * ny / sy - 0.5, 0.5 * nx / sx - 0.5
+        step = self.microscope.object_pixel_um
+        plane = np.diag([step, step, 1.0]) @ self.rectified.affine_px @ to_rectified
+        dz = float(z_um[1] - z_um[0]) if len(z_um) > 1 else self.microscope.depth_of_field_um
+        affine = np.eye(4)
+        affine[0, 0], affine[0, 3] = dz, z_um[0]
+        affine[1:3, 1:3], affine[1:3, 3] = plane[:2, :2], plane[:2, 2]
+        spacing = {"z": dz, "y": float(np.hypot(*plane[:2, 0])), "x": float(np.hypot(*plane[:2, 1]))}
+        origin = {"z": float(z_um[0]), "y": float(plane[0, 2]), "x": float(plane[1, 2])}
+        dims: tuple[str, ...] = ("z", "y", "x")
+        data = volume
+        attrs: dict[str, object] = {}
+        drift = max(abs(plane[0, 1]) * volume.shape[-1], abs(plane[1, 0]) * volume.shape[-2])
+        rotated = drift > MAX_DRIFT_VOXELS * min(spacing["y"], spacing["x"])
+        if self.is_movie:
+            dims = ("t", *dims)
+            spacing["t"] = self.frame_spacing_s or 1.0
+            full = np.eye(5)
+            full[0, 0] = spacing["t"]
+            full[1:, 1:] = affine
+            affine = full
+        else:
+            data = volume[0]
+        if rotated:
+            attrs["affine_um"] = affine.tolist()
+        return labelled(data, dims, spacing, origin, name=name, attrs=attrs)
+
+
+def check_input(request: Request) -> list[Problem]:
+    """Return what is wrong with a light-field request, without reading pixels."""
+    out: list[Problem] = []
+    image = request.inputs.get("image")
+    if image is None:
+        return [Problem("There is no light field.", "Choose an image.", field="image")]
+    if request.microscope is None:
+        out.append(
+            Problem("No microscope is chosen.", "Choose a preset, or make your own.", field="microscope")
+        )
+    elif request.microscope.lenslets is None:
+        out.append(
+            Problem(
+                f"The microscope '{request.microscope.name}' has no lenslet array.",
+                "Choose a light-field microscope.",
+                field="microscope",
+            )
+        )
+    dims = tuple(map(str, image.dims))
+    allowed = (("y", "x"), ("t", "y", "x"), ("v", "u", "t", "s"))
+    if dims not in allowed:
+        out.append(
+            Problem(
+                f"A light field has dims (y, x), (t, y, x) or (v, u, t, s), not ({', '.join(dims)}).",
+                "Choose one channel and one position.",
+                field="image",
+            )
+        )
+        return out
+    if 0 in image.shape:
+        out.append(Problem("The light field is empty.", "Choose another file.", field="image"))
+    for name in ("white", "dark"):
+        other = request.inputs.get(name)
+        if other is not None and tuple(other.shape[-2:]) != tuple(image.shape[-2:]):
+            out.append(
+                Problem(
+                    f"The {name} frame is {other.shape[-2]} x {other.shape[-1]} pixels but the light field "
+                    f"is {image.shape[-2]} x {image.shape[-1]}.",
+                    "Record both with the same camera settings, or leave it out.",
+                    field=name,
+                )
+            )
+    if request.lattice is not None and request.microscope is not None and request.layout in ("auto", "raw"):
+        out += check_pitch(request.lattice, request.microscope)
+    out += _layout_problems(request)
+    return out
+
+
+def _layout_problems(request: Request) -> list[Problem]:
+    layout = request.layout
+    if layout in ("auto", "raw", "vuts"):
+        return []
+    kind, _, count = layout.partition(":")
+    if kind == "lenslet" and count.isdigit() and int(count) >= 3 and int(count) % 2 == 1:
+        return []
+    return [
+        Problem(
+            f"Unknown layout '{layout}'.", "Use auto, raw, lenslet:N with an odd N, or vuts.", field="layout"
+        )
+    ]
+
+
+def expected_cells(request: Request) -> tuple[int, tuple[int, int]]:
+    """Return (N, cells (rows, columns)) as far as they can be told without calibrating."""
+    image, microscope = request.inputs["image"], request.microscope
+    assert microscope is not None
+    if "v" in image.dims:
+        return int(image.sizes["v"]), (int(image.sizes["t"]), int(image.sizes["s"]))
+    height, width = image.shape[-2:]
+    if request.layout.startswith("lenslet:"):
+        n = int(request.layout.partition(":")[2])
+        return n, (height // n, width // n)
+    lattice = request.lattice
+    pitch = lattice.pitch_px if lattice else (microscope.nominal_pitch_px or 15.0,) * 2
+    if request.region_px is not None:
+        y0, x0, y1, x1 = request.region_px
+        height, width = min(height, y1 - y0) + pitch[0], min(width, x1 - x0) + pitch[1]
+    rows, columns = int(height / pitch[0]), int(width / pitch[1])
+    if microscope.lenslets is not None and microscope.lenslets.lattice == "hexagonal":
+        rows = int(height / (pitch[0] * np.sqrt(3)))
+    return nearest_odd(float(np.mean(pitch))), (max(1, rows), max(1, columns))
+
+
+def prepare(request: Request) -> Iterator[Progress | LightfieldData]:
+    """Calibrate if needed, rectify, and yield the data last.
+
+    Raises
+    ------
+    RequestError
+        With one sentence on what is wrong with the data.
+    """
+    raise_for(check_input(request))
+    image, microscope = request.inputs["image"], request.microscope
+    assert microscope is not None
+    raise_for(check_pixels(image, 2.0**microscope.camera.bit_depth - 1))
+    is_movie = image.dims[0] == "t" and image.ndim == 3
+    if "v" in image.dims:
+        yield _data(from_vuts(np.asarray(image, np.float32)), None, microscope, image, False)
+        return
+    frames = image.data
+    if request.layout.startswith("lenslet:"):
+        n = int(request.layout.partition(":")[2])
+        white = request.inputs.get("white")
+        flat = None if white is None else from_lenslet_image(np.asarray(white, np.float32), n).image[0]
+        yield _data(from_lenslet_image(frames, n), flat, microscope, image, is_movie)
+        return
+    lattice = request.lattice
+    white, dark = request.inputs.get("white"), request.inputs.get("dark")
+    if lattice is None:
+        yield Progress(0, 1, "Finding the lenslets")
+        first = image.isel(t=0) if is_movie else image
+        lattice = calibrate(raw=first, white=white, dark=dark, microscope=microscope)
+        raise_for(check_pitch(lattice, microscope))
+        yield Progress(1, 1, "Finding the lenslets", values={"pitch_px": float(np.mean(lattice.pitch_px))})
+    n = nearest_odd(lattice.pitch_px[1])
+    offset = np.asarray(dark, np.float32) if dark is not None else None
+    if offset is None and white is not None:
+        # without a dark frame the camera's offset is the best guess; the fitted offset mends the rest
+        offset = np.full(image.shape[-2:], microscope.camera.offset_counts, np.float32)
+    yield Progress(0, 1, "Rectifying")
+    rectified = rectify(frames, lattice, n, dark=offset, region_px=request.region_px)
+    if min(rectified.cells) < MIN_LENSLETS:
+        rows, columns = rectified.cells
+        raise RequestError(
+            f"Only {rows} x {columns} lenslets lie in the region; at least {MIN_LENSLETS} x {MIN_LENSLETS} "
+            "are needed.",
+            "Draw a larger region.",
+        )
+    flat = None
+    if white is not None:
+        flat = rectify(
+            np.asarray(white, np.float32), lattice, n, dark=offset, region_px=request.region_px
+        ).image[0]
+    yield Progress(1, 1, "Rectifying")
+    yield _data(rectified, flat, microscope, image, is_movie)
+
+
+def _data(
+    rectified: Rectified,
+    white: np.ndarray | None,
+    microscope: Microscope,
+    image: xr.DataArray,
+    is_movie: bool,
+) -> LightfieldData:
+    spacing = None
+    if is_movie and "t" in image.coords and image.sizes["t"] > 1:
+        times = image.coords["t"].values
+        spacing = float(times[1] - times[0]) or None
+    return LightfieldData(rectified, white, microscope, rectified.lattice, spacing, is_movie)
