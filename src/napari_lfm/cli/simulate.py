@@ -1,0 +1,173 @@
+"""``napari-lfm simulate``: a measurement with its truth."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from napari_lfm.cli._console import Answer, Json, ProgressLine, command, numbers, prepare_output, say
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from napari_lfm.optics.microscope import Microscope
+    from napari_lfm.simulation.lightfield import Recording
+    from napari_lfm.simulation.scene import Scene
+
+KINDS = ("lightfield",)
+
+
+@command
+def simulate(
+    kind: Annotated[str, typer.Argument(help=f"What to record: {', '.join(KINDS)}.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the frames and the truth.")],
+    phantom: Annotated[
+        str, typer.Option(help="vesicles, beads, vessels, neurons, bars; join several with '+'.")
+    ] = "vesicles+beads",
+    volume: Annotated[Path | None, typer.Option(help="Use this volume and not a phantom.")] = None,
+    morphology: Annotated[
+        list[Path] | None, typer.Option(help="SWC or HDF5 neuron for the phantom 'neurons'; repeat it.")
+    ] = None,
+    microscope: Annotated[str, typer.Option(help="Preset, own microscope, or file.")] = "mbl-60x1.2w",
+    lenslets: Annotated[str, typer.Option(help="ROWS,COLUMNS of lenslets.")] = "21,21",
+    z_min_um: Annotated[float | None, typer.Option("--z-min-um", help="First plane of the truth.")] = None,
+    z_max_um: Annotated[float | None, typer.Option("--z-max-um", help="Last plane of the truth.")] = None,
+    z_step_um: Annotated[
+        float | None, typer.Option("--z-step-um", help="Plane distance of the truth.")
+    ] = None,
+    pitch_px: Annotated[float | None, typer.Option("--pitch-px", help="Lenslet pitch on the camera.")] = None,
+    rotation_deg: Annotated[float, typer.Option("--rotation-deg", help="Rotation of the array.")] = 0.3,
+    peak_electrons: Annotated[
+        float, typer.Option("--peak-electrons", help="Light at the brightest pixels.")
+    ] = 3000.0,
+    background: Annotated[float, typer.Option(help="Uniform haze as a share of the peak.")] = 0.05,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Optics exactly as stated, not slightly off.")
+    ] = False,
+    voxel_um: Annotated[str | None, typer.Option("--voxel-um", help="Voxel size Z,Y,X of --volume.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Same seed, same recording.")] = 0,
+    as_json: Json = False,
+) -> Answer:
+    """Record a simulated light field: raw, white and dark frame, truth, points, grid, microscope."""
+    from napari_lfm.api import as_microscope
+    from napari_lfm.core.devices import pick_device
+    from napari_lfm.core.problems import RequestError
+    from napari_lfm.simulation.lightfield import SLIGHTLY_OFF, Exposure, OpticsError, simulate_lightfield
+
+    if kind not in KINDS:
+        near = difflib.get_close_matches(kind, KINDS, n=1)
+        hint = f"Did you mean '{near[0]}'?" if near else f"There is: {', '.join(KINDS)}."
+        raise RequestError(f"'{kind}' cannot be simulated.", hint)
+    optics = as_microscope(microscope)
+    assert optics is not None
+    if optics.lenslets is None or optics.lenslet_um is None:
+        raise RequestError(f"'{optics.name}' has no lenslet array.", "Choose a light-field microscope.")
+    rows, columns = (int(v) for v in numbers(lenslets, 2, "number of lenslets", "21,21"))
+    z_um = _depths(optics, z_min_um, z_max_um, z_step_um)
+    prepare_output(output / "raw.ome.tif")
+    subject = _subject(
+        phantom, volume, morphology or [], voxel_um, z_um, (rows, columns), optics.lenslet_um, seed
+    )
+    line = ProgressLine()
+    try:
+        recording = simulate_lightfield(
+            subject,
+            optics,
+            z_um=z_um,
+            lenslets=(rows, columns),
+            pitch_px=pitch_px,
+            rotation_deg=rotation_deg,
+            exposure=Exposure(peak_electrons=peak_electrons, background=background),
+            error=OpticsError() if exact else SLIGHTLY_OFF,
+            seed=seed,
+            device=str(pick_device(device)),
+            on_progress=lambda k, n, text: line.show(k, n, text),
+        )
+    finally:
+        line.end()
+    settings = {
+        "kind": kind,
+        "phantom": None if volume else phantom,
+        "volume": str(volume) if volume else None,
+        "seed": seed,
+        "exact": exact,
+        "peak_electrons": peak_electrons,
+        "background": background,
+    }
+    files = write_recording(output, recording, optics, {"simulated": settings})
+    for path in files.values():
+        say(f"Saved {path}")
+    data = {"folder": str(output), "files": {k: str(p) for k, p in files.items()}}
+    return Answer(data, str(output))
+
+
+def write_recording(
+    folder: Path, recording: Recording, microscope: Microscope, provenance: dict[str, Any]
+) -> dict[str, Path]:
+    """Write a simulated recording's frames, truth, points, grid and microscope into a folder."""
+    from napari_lfm.io.points import write_points
+    from napari_lfm.io.write import write_image
+    from napari_lfm.lightfield.files import save_lattice
+    from napari_lfm.optics.presets import save_microscope
+
+    folder.mkdir(parents=True, exist_ok=True)
+    out = {
+        name: write_image(folder / f"{name}.ome.tif", image, provenance)
+        for name, image in (
+            ("raw", recording["raw"]),
+            ("white", recording["white"]),
+            ("dark", recording["dark"]),
+            ("truth", recording["truth"]),
+        )
+    }
+    if len(recording["points"]):
+        points = recording["points"].assign(confidence=1.0)
+        out["points"] = write_points(folder / "points.csv", points, provenance)
+    out["grid"] = save_lattice(folder / "grid.json", recording["lattice"])
+    out["microscope"] = save_microscope(microscope, folder / "microscope.yaml")
+    return out
+
+
+def _depths(
+    optics: Microscope, low: float | None, high: float | None, step: float | None
+) -> tuple[float, float, float]:
+    """Return (first, last, step): as given, else four lenslets on each side in 15 planes."""
+    unit = optics.lenslet_um
+    assert unit is not None
+    reach = round(4 * unit, 1)
+    return (
+        -reach if low is None else low,
+        reach if high is None else high,
+        max(round(reach / 7, 2), 0.1) if step is None else step,
+    )
+
+
+def _subject(
+    phantom: str,
+    volume: Path | None,
+    morphologies: list[Path],
+    voxel_um: str | None,
+    z_um: tuple[float, float, float],
+    lenslets: tuple[int, int],
+    lenslet_um: float,
+    seed: int,
+) -> Scene | xr.DataArray:
+    from napari_lfm.io.read import read_image
+    from napari_lfm.simulation.phantoms import make_scene
+    from napari_lfm.simulation.scene import Box
+
+    if volume is not None:
+        size = None if voxel_um is None else numbers(voxel_um, 3, "voxel size", "0.3,0.1,0.1")
+        return read_image(volume, kind="stack", voxel_um=size)
+    # a tenth of the field stays empty on each side: what lies there is seen by half its cone only
+    lateral = [0.8 * n * lenslet_um for n in lenslets]
+    half = z_um[2] / 2
+    box = Box(
+        (z_um[0] - half, -lateral[0] / 2, -lateral[1] / 2), (z_um[1] + half, lateral[0] / 2, lateral[1] / 2)
+    )
+    options: dict[str, dict[str, Any]] = {"neurons": {"morphologies": morphologies}} if morphologies else {}
+    return make_scene(phantom, box, seed, options=options)
