@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from mkdocs.structure.files import File, Files
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mkdocs.config.defaults import MkDocsConfig
     from pydantic import BaseModel
 
@@ -74,10 +76,8 @@ def microscopes_page() -> str:
     from napari_lfm.optics.microscope import Camera, LensletArray, Microscope, Objective
     from napari_lfm.optics.presets import load_microscope, preset_names
 
-    head = (
-        "| name | objective | array | px per lenslet | wavelength | sample | depth of field | depth range |"
-    )
-    rows = [head, "|" + " --- |" * 8]
+    head = ("name", "objective", "array", "pixels", "emission", "depth of field", "depth range")
+    rows = [_row(head), _row(["---"] * len(head))]
     notes = []
     for name in preset_names():
         m = load_microscope(name)
@@ -88,11 +88,10 @@ def microscopes_page() -> str:
             f"{array.pitch_um:g} µm, f/{array.f_number:.3g}" if array else "none",
             f"{m.nominal_pitch_px:.2f}, N = {m.n_pixels}" if array else f"{m.object_pixel_um:.3g} µm",
             f"{m.wavelength_um * 1000:.0f} nm",
-            f"n = {m.sample_index:g}",
             f"{m.depth_of_field_um:.1f} µm",
             f"±{m.depth_range_um:.1f} µm",
         ]
-        rows.append(" | ".join(cells))
+        rows.append(_row(cells))
         notes.append(f"`{name}`\n:   {m.notes}")
     parts = ["# Microscopes", "## Presets", "\n".join(rows), *notes, "## Fields of a microscope file"]
     for title, model in {
@@ -117,12 +116,16 @@ def table(model: type[BaseModel]) -> str:
     """Return a Markdown table of a pydantic model's fields, from its JSON schema."""
     schema = model.model_json_schema()
     required = set(schema.get("required", ()))
-    rows = ["| name | value | default | meaning |", "| --- | --- | --- | --- |"]
+    rows = [_row(["name", "value", "default", "meaning"]), _row(["---"] * 4)]
     for name, field in schema["properties"].items():
         default = "required" if name in required else _default(field.get("default"))
         text = " ".join(str(field.get("description", "")).split()).replace("|", r"\|")
-        rows.append(f"| `{name}` | {_values(field, schema)} | {default} | {text} |")
+        rows.append(_row([f"`{name}`", _values(field, schema), default, text]))
     return "\n".join(rows)
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _default(value: Any) -> str:
