@@ -7,26 +7,26 @@ typical one, and two lattice vectors and an offset are fitted to where they were
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_lfm.core.problems import RequestError
 from napari_lfm.lightfield.cells import (
-    PATCH_POINTS,
-    PATCH_SPAN,
     Shifts,
+    alternation,
     centre_of_symmetry,
     measure_shifts,
     patches,
+    point_px,
     typical_patch,
 )
 from napari_lfm.lightfield.fit import Fit, Geometry, fit_geometry
 from napari_lfm.lightfield.light import check_white, checked_frame, dark_gaps, log_light, saturated_fraction
 from napari_lfm.lightfield.pitch import check_pitch, pixels_per_lenslet
 from napari_lfm.lightfield.spectrum import MIN_LENSLETS, Kind, SpectralGuess, find_lattice
-from napari_lfm.lightfield.trust import Evidence, judge
+from napari_lfm.lightfield.trust import Evidence, judge, light_drift, offset_spread, smooth_part
 
 if TYPE_CHECKING:
     from napari_lfm.lightfield.lattice import Lattice
@@ -34,27 +34,26 @@ if TYPE_CHECKING:
 
 __all__ = ["calibrate", "check_pitch", "pixels_per_lenslet", "residual_map"]
 
-MIN_CONTRAST = 6.0
+MIN_CONTRAST = 5.0
 """Lattice peaks below this times the spectrum around them may be chance."""
+MAX_ALTERNATION = 0.5
+"""Lenslets that differ more than this, relative to a disc's contrast, are not all lenslets."""
 _ITERATIONS = 3
+_MAX_MEASURED = 2500
+_FEW = 400
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """One look at all whole lenslets of a geometry."""
+    """One look at the whole lenslets of a geometry."""
 
     lattice: Lattice
     index: np.ndarray
+    centres: np.ndarray
     stack: np.ndarray
     shifts: Shifts
     offset: np.ndarray
     symmetry: float
-
-    @property
-    def centres(self) -> np.ndarray:
-        """Centres found, shape (n, 2)."""
-        placed: np.ndarray = self.lattice.centres_px().reshape(-1, 2)
-        return np.asarray(placed + self.shifts.found + self.offset)
 
 
 def calibrate(
@@ -106,28 +105,34 @@ def calibrate(
     geometry = Geometry(guess.kind, guess.origin, guess.row_step, guess.column_step, frame.shape)
     if source == "raw":
         light = dark_gaps(light, geometry.pitch)
+    geometry = _widened(light, geometry)
     fit, seen = _refine(light, geometry)
     bent = fit_geometry(seen.index, seen.centres, fit.geometry, seen.shifts.error, distortion=True)
-    gain, bend_px = _structure(fit, bent)
-    structured = gain > 0.3 and bend_px > 0.25
+    gain, bend_px = smooth_part(fit, bent)
+    # a specimen shifts neighbouring lenslets alike; only a distortion explains most of the residual
+    structured = gain > (0.3 if source == "white" else 0.6) and bend_px > 0.25
     if distortion and structured:
         fit, seen = _refine(light, bent.geometry, 1, distortion=True)
 
     lattice = fit.geometry.whole_lenslets()
     _refuse_few(lattice)
+    pitch = fit.geometry.pitch
     evidence = Evidence(
         source=source,
         contrast=guess.contrast,
         symmetry=seen.symmetry,
         used=float((fit.weight > 0).mean()),
         residual_px=fit.rms,
-        pitch_px=fit.geometry.pitch,
+        pitch_px=pitch,
         centre_error_px=fit.centre_error,
-        offset_spread_px=_offset_spread(seen) if source == "raw" else 0.0,
+        offset_spread_px=offset_spread(seen.stack, seen.index, fit.geometry.pitch)
+        if source == "raw"
+        else 0.0,
         bend_px=bend_px if structured else 0.0,
         bend_fitted=fit.geometry.distortion is not None,
-        drift_px=_centroid_drift(frame, seen) if source == "white" else 0.0,
-        saturated=saturated_fraction(raw) if source == "raw" else 0.0,
+        drift_px=light_drift(frame, seen.centres, pitch) if source == "white" else 0.0,
+        saturated=0.0 if raw is None else saturated_fraction(raw),
+        raw_shift_px=_raw_shift(raw, dark, lattice) if source == "white" and raw is not None else 0.0,
     )
     confidence, warnings = judge(evidence)
     return lattice.model_copy(
@@ -217,14 +222,49 @@ def _guess(light: np.ndarray, kind: Kind | None, nominal: float | None, source: 
     return guess
 
 
-def _measure(light: np.ndarray, lattice: Lattice, template: np.ndarray | None = None) -> _Measured:
+def _measure(light: np.ndarray, lattice: Lattice, most: int | None = None) -> _Measured:
+    """Compare the lenslets of a lattice (at most `most` of them, anywhere) with the typical one."""
     geometry = Geometry.from_lattice(lattice)
-    index = np.moveaxis(np.mgrid[: lattice.rows, : lattice.columns], 0, -1).reshape(-1, 2)
-    stack = patches(light, geometry.place(index), geometry.pitch)
-    template = typical_patch(stack) if template is None else template
+    index = _some_lenslets(lattice, most)
+    expected = geometry.place(index)
+    stack = patches(light, expected, geometry.pitch)
+    template = typical_patch(stack)
     offset, symmetry = centre_of_symmetry(template)
+    offset = offset * point_px(geometry.pitch)
     shifts = measure_shifts(stack, template, geometry.pitch)
-    return _Measured(lattice, index, stack, shifts, offset * _point_px(geometry.pitch), symmetry)
+    return _Measured(lattice, index, expected + shifts.found + offset, stack, shifts, offset, symmetry)
+
+
+def _widened(light: np.ndarray, geometry: Geometry) -> Geometry:
+    """Return the lattice itself, or that of every second or third place where only those are lenslets.
+
+    With few lenslets in the frame the spectrum's lowest peaks drown in the specimen's, and the lattice
+    of its harmonics, half as wide, is found.
+    """
+    lattice = geometry.whole_lenslets()
+    if min(lattice.rows, lattice.columns) < 3:
+        return geometry
+    index = _some_lenslets(lattice, _FEW)
+    stack = patches(light, Geometry.from_lattice(lattice).place(index), geometry.pitch)
+    for period in (2, 3):
+        ratio, (i, j) = alternation(stack, index, period)
+        if ratio > MAX_ALTERNATION:
+            start = Geometry.from_lattice(lattice)
+            return replace(
+                start,
+                origin=start.place(np.array([i, j])),
+                row_step=period * start.row_step,
+                column_step=period * start.column_step,
+            )
+    return geometry
+
+
+def _some_lenslets(lattice: Lattice, most: int | None) -> np.ndarray:
+    """Return the indices (n, 2) of all lenslets, or of `most` of them spread at random."""
+    index = np.moveaxis(np.mgrid[: lattice.rows, : lattice.columns], 0, -1).reshape(-1, 2)
+    if most is not None and len(index) > most:
+        index = index[np.sort(np.random.default_rng(0).permutation(len(index))[:most])]
+    return np.asarray(index)
 
 
 def _refine(
@@ -234,57 +274,21 @@ def _refine(
     for _ in range(iterations):
         lattice = geometry.whole_lenslets()
         _refuse_few(lattice)
-        seen = _measure(light, lattice)
+        seen = _measure(light, lattice, _MAX_MEASURED)
         start = Geometry.from_lattice(lattice)
         fit = fit_geometry(seen.index, seen.centres, start, seen.shifts.error, distortion=distortion)
         geometry = fit.geometry
     return fit, seen
 
 
-def _structure(plain: Fit, bent: Fit) -> tuple[float, float]:
-    """Return the part of the residual variance that a smooth distortion explains, and its rms in px."""
-    both = (plain.weight > 0) & (bent.weight > 0)
-    if both.sum() < 30 or bent.geometry.distortion is None:
-        return 0.0, 0.0
-    before, after = (float((f.residual[both] ** 2).sum()) for f in (plain, bent))
-    free = 1 - 7 / both.sum()
-    moved = plain.residual[both] - bent.residual[both]
-    return 1 - after / (before * free + 1e-12), float(np.sqrt((moved**2).sum(axis=1).mean()))
-
-
-def _offset_spread(seen: _Measured) -> float:
-    """Return how far the centres that the four quarters of the field give by themselves lie apart, px."""
-    middle = (np.array([seen.lattice.rows, seen.lattice.columns]) - 1) / 2
-    down, right = (seen.index > middle).T
-    found = [
-        centre_of_symmetry(typical_patch(seen.stack[part]))[0]
-        for part in (down & right, down & ~right, ~down & right, ~down & ~right)
-    ]
-    return float(np.sqrt(np.var(found, axis=0).sum()) * _point_px(Geometry.from_lattice(seen.lattice).pitch))
-
-
-def _centroid_drift(frame: np.ndarray, seen: _Measured) -> float:
-    """Return how far the light inside the discs moves outwards from the middle to the edge, px.
-
-    The discs' borders are fitted already; where the light inside leans outwards with field position,
-    the relay is not telecentric, or it vignettes.
-    """
-    pitch = Geometry.from_lattice(seen.lattice).pitch
-    centres = seen.centres
-    stack = np.nan_to_num(patches(frame - np.percentile(frame, 1), centres, pitch))
-    grid = np.linspace(-PATCH_SPAN / 2, PATCH_SPAN / 2, PATCH_POINTS) * pitch
-    disc = np.hypot(*np.meshgrid(grid, grid, indexing="ij")) <= 0.5 * pitch
-    total = np.maximum((stack * disc).sum(axis=(1, 2)), 1e-12)
-    lean = (
-        np.stack([(stack * disc).sum(axis=2) @ grid, (stack * disc).sum(axis=1) @ grid], 1) / total[:, None]
-    )
-    field = centres - centres.mean(axis=0)
-    slope = float(((lean - np.median(lean, axis=0)) * field).sum() / max((field**2).sum(), 1e-12))
-    return slope * float(np.abs(field).max())
-
-
-def _point_px(pitch: float) -> float:
-    return PATCH_SPAN * pitch / (PATCH_POINTS - 1)
+def _raw_shift(raw: Any, dark: Any, lattice: Lattice) -> float:
+    """Return how far the light field's lenslets stand from those of the white frame, px; 0 if unclear."""
+    light = log_light(_minus_dark(checked_frame(raw, "raw light field"), dark))
+    seen = _measure(dark_gaps(light, Geometry.from_lattice(lattice).pitch), lattice, _FEW)
+    good = seen.shifts.error < 0.1 * lattice.pitch_px[1]
+    if good.mean() < 0.5:
+        return 0.0
+    return float(np.hypot(*(seen.offset + np.median(seen.shifts.found[good], axis=0))))
 
 
 def _refuse_small(shape: tuple[int, ...], nominal: float | None) -> None:

@@ -33,6 +33,11 @@ class Shifts:
     contrast: np.ndarray
 
 
+def point_px(pitch: float) -> float:
+    """Return the distance of neighbouring points of a patch in px."""
+    return PATCH_SPAN * pitch / (PATCH_POINTS - 1)
+
+
 def patches(image: np.ndarray, centres: np.ndarray, pitch: float, points: int = PATCH_POINTS) -> np.ndarray:
     """Sample square patches of two pitches around centres (n, 2); NaN outside the frame.
 
@@ -85,19 +90,55 @@ def centre_of_symmetry(patch: np.ndarray) -> tuple[np.ndarray, float]:
     grid = np.arange(-int(half - reach), int(half - reach) + 1)
     window = np.hypot(*np.meshgrid(grid, grid, indexing="ij")) <= grid[-1]
     best, score = np.zeros(2), -np.inf
-    step, span = 1.0, reach
-    for _ in range(4):
-        moves = np.arange(-round(span / step), round(span / step) + 1) * step
+    step, moves = 1.0, np.arange(-int(reach), int(reach) + 1.0)
+    while step > 0.01:
         start = best
         for dy in start[0] + moves:
             for dx in start[1] + moves:
-                if max(abs(dy), abs(dx)) > reach:
-                    continue
                 value = _self_similarity(patch, half + dy, half + dx, grid, window)
                 if value > score:
                     best, score = np.array([dy, dx]), value
-        span, step = step, step / 4
+        step /= 2
+        moves = step * np.array([-1.0, 0.0, 1.0])
     return best, score
+
+
+def alternation(stack: np.ndarray, index: np.ndarray, period: int) -> tuple[float, tuple[int, int]]:
+    """Tell whether lenslets look alike, or only every second (third, ...) one does.
+
+    Parameters
+    ----------
+    stack : numpy.ndarray, shape (n, points, points)
+        Patches.
+    index : numpy.ndarray, shape (n, 2)
+        Their lenslets (i, j).
+    period : int
+        2, 3, ...
+
+    Returns
+    -------
+    ratio : float
+        Variance between the mean patches of the ``period**2`` classes, over the variance within the
+        mean patch of all. Well below 1 on the true lattice.
+    brightest : tuple of int
+        (i, j) modulo `period` of the class with the brightest middle.
+    """
+    level = np.nanmean(stack, axis=(1, 2), keepdims=True)
+    values = np.nan_to_num(stack - level)
+    phase = index % period
+    means, keys = [], []
+    for i in range(period):
+        for j in range(period):
+            members = (phase == (i, j)).all(axis=1)
+            if members.any():
+                means.append(values[members].mean(axis=0))
+                keys.append((i, j))
+    every = np.array(means)
+    middle = (stack.shape[1] - 1) // 2
+    spread = every.var(axis=0).mean() / max(float(every.mean(axis=0).var()), 1e-30)
+    return float(spread), keys[
+        int(every[:, middle - 2 : middle + 3, middle - 2 : middle + 3].mean((1, 2)).argmax())
+    ]
 
 
 def _self_similarity(patch: np.ndarray, y: float, x: float, grid: np.ndarray, window: np.ndarray) -> float:
@@ -152,14 +193,16 @@ def measure_shifts(stack: np.ndarray, template: np.ndarray, pitch: float) -> Shi
     for _ in range(3):
         normal = (weights @ outer).reshape(normal.shape) + ridge
         solution = np.linalg.solve(normal, ((weights * values) @ basis)[..., None])[..., 0]
-        misfit = np.where(seen, values - solution @ basis.T, np.nan)
-        misfit[~usable] = 0.0
-        scale = 1.4826 * np.nanmedian(np.abs(misfit), axis=1, keepdims=True) + 1e-12
-        weights = seen / np.maximum(np.abs(np.nan_to_num(misfit)) / (1.5 * scale), 1.0)
+        misfit = np.abs(values - solution @ basis.T)
+        misfit[~seen] = 0.0
+        scale = np.median(misfit, axis=1, keepdims=True)
+        for row in np.flatnonzero(usable & ~seen.all(axis=1)):  # at the border of the frame
+            scale[row] = np.median(misfit[row, seen[row]])
+        weights = seen / np.maximum(misfit / (1.5 * 1.4826 * scale + 1e-12), 1.0)
     contrast = solution[:, 0]
     # neighbouring points of a patch share raw pixels: count independent ones
     independent = min(1.0, (pitch * _FIT_SPAN) ** 2 / basis.shape[0])
-    noise = np.nansum(weights * np.nan_to_num(misfit) ** 2, axis=1) / np.maximum(weights.sum(axis=1), 1)
+    noise = (weights * misfit**2).sum(axis=1) / np.maximum(weights.sum(axis=1), 1)
     covariance = np.linalg.inv(normal)[:, 1:3, 1:3].trace(axis1=1, axis2=2) / 2
     with np.errstate(divide="ignore", invalid="ignore"):
         found = solution[:, 1:3] / contrast[:, None]

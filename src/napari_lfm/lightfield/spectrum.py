@@ -23,6 +23,15 @@ _HARMONICS = {
 }
 # fundamentals: the shortest vectors of the reciprocal lattice; with f2 at +90 or +120 degrees from f1
 _FUNDAMENTALS = {"square": [(1, 0), (0, 1)], "hexagonal": [(1, 0), (0, 1), (1, 1)]}
+# points where a lattice 2, sqrt(2), 3 or sqrt(3) times as wide would have its fundamentals
+_BETWEEN = [
+    [(0.5, 0), (0, 0.5)],
+    [(0.5, 0.5), (0.5, -0.5)],
+    [(1 / 3, 0), (0, 1 / 3)],
+    [(1 / 3, 2 / 3), (2 / 3, 1 / 3), (1 / 3, -1 / 3)],
+]
+_CHANCE = 3.0
+"""What the largest of a few bins of noise reaches over the mean."""
 _ANGLE = {"square": np.pi / 2, "hexagonal": 2 * np.pi / 3}
 
 
@@ -72,7 +81,8 @@ def find_lattice(
     window = np.hanning(height + 2)[1:-1, None] * np.hanning(width + 2)[None, 1:-1]
     flat = (image - np.average(image, weights=window)) * window
     amplitude, fy, fx = _whitened_amplitude(flat)
-    max_pitch = min(height, width) / (MIN_LENSLETS - 0.5)
+    # pitches too wide for 5 lenslets are found too, to be refused by name
+    max_pitch = min(height, width) / (MIN_LENSLETS - 2)
     candidates = _local_maxima(amplitude, fy, fx, 1 / max_pitch, 1 / MIN_PITCH_PX)
     best: tuple[float, Kind, np.ndarray] | None = None
     kinds: tuple[Kind, ...] = ("square", "hexagonal") if kind is None else (kind,)
@@ -101,9 +111,11 @@ def _whitened_amplitude(flat: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
     # specimens have strong low frequencies: compare each peak with its own ring, in the log mean
     ring = np.minimum((radius * max(shape) / 3).astype(np.int32), max(shape) // 6)
     log = np.log(amplitude + 1e-6 * amplitude.max() + 1e-30)
-    count = np.bincount(ring.ravel())
-    mean = np.bincount(ring.ravel(), log.ravel()) / np.maximum(count, 1)
-    return np.exp(log - mean[ring]), fy, fx
+    count = np.maximum(np.bincount(ring.ravel()), 1)
+    level = np.bincount(ring.ravel(), log.ravel()) / count
+    for _ in range(3):  # peaks must not raise the level of their own ring: small rings have few bins
+        level = np.bincount(ring.ravel(), np.minimum(log, level[ring] + 1).ravel()) / count
+    return np.exp(log - level[ring]), fy, fx
 
 
 def _local_maxima(
@@ -150,10 +162,11 @@ def _score(amplitude: np.ndarray, fy: np.ndarray, fx: np.ndarray, f1: np.ndarray
     # every fundamental must be there: the geometric mean, and the weakest counts twice
     score = np.exp(np.mean(np.log([*fundamentals, min(fundamentals)])))
     others = [at(*mn) for mn in _HARMONICS[kind] if mn not in _FUNDAMENTALS[kind]]
-    # a coarser reciprocal lattice through every second peak would be a subset: peaks in between tell
-    between = [at(0.5, 0.5), at(0.5, -0.5), at(0.5, 0), at(0, 0.5)]
-    penalty = max(1.0, np.exp(np.mean(np.log(between))) / 2.5)
-    return float(score * np.exp(np.mean(np.log(others))) ** 0.25 / penalty)
+    # peaks in between belong to the true lattice, of which this one has every second or third
+    penalty = 1.0
+    for orders in _BETWEEN:
+        penalty = max(penalty, np.exp(np.mean(np.log([at(*mn) for mn in orders]))) / _CHANCE)
+    return float(score * np.exp(np.mean(np.log(others))) ** 0.25 / penalty**2)
 
 
 def _transform(flat: np.ndarray, f: np.ndarray) -> complex:

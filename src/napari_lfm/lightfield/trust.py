@@ -3,6 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_lfm.lightfield.cells import (
+    PATCH_POINTS,
+    PATCH_SPAN,
+    centre_of_symmetry,
+    patches,
+    point_px,
+    typical_patch,
+)
+
+if TYPE_CHECKING:
+    from napari_lfm.lightfield.fit import Fit
 
 
 @dataclass(frozen=True)
@@ -33,6 +48,8 @@ class Evidence:
         Outward lean of the light in the discs at the edge of the field (white only).
     saturated : float
         Fraction of saturated pixels of the raw frame.
+    raw_shift_px : float
+        Shift of the raw frame's lenslets against the white frame's (where both are given).
     """
 
     source: str
@@ -47,6 +64,7 @@ class Evidence:
     bend_fitted: bool
     drift_px: float
     saturated: float
+    raw_shift_px: float = 0.0
 
 
 def judge(evidence: Evidence) -> tuple[float, list[str]]:
@@ -56,7 +74,8 @@ def judge(evidence: Evidence) -> tuple[float, list[str]]:
     as a clean white frame) to 0 (useless).
     """
     e = evidence
-    centre = (e.centre_error_px**2 + e.offset_spread_px**2) ** 0.5
+    unfitted = 0.0 if e.bend_fitted else e.bend_px
+    centre = (e.centre_error_px**2 + e.offset_spread_px**2 + unfitted**2) ** 0.5
     allowed = {
         "contrast": _ramp(e.contrast, 6, 20),
         "symmetry": _ramp(e.symmetry, 0.6, 0.9),
@@ -88,9 +107,53 @@ def judge(evidence: Evidence) -> tuple[float, list[str]]:
             f"The light in the discs shifts by {e.drift_px:.1f} px from the middle to the edge of the field: "
             "the relay is not telecentric, or it vignettes."
         )
+    if e.raw_shift_px > 0.5:
+        warnings.append(
+            f"The light field's lenslets are shifted by {e.raw_shift_px:.1f} px against the white frame's: "
+            "something moved in between; calibrating on the raw frame alone may fit better."
+        )
     if e.saturated > 0.01:
         warnings.append(f"{100 * e.saturated:.0f} % of the raw pixels are saturated.")
     return confidence, warnings
+
+
+def smooth_part(plain: Fit, bent: Fit) -> tuple[float, float]:
+    """Return the part of the residual variance that a smooth distortion explains, and its rms in px."""
+    both = (plain.weight > 0) & (bent.weight > 0)
+    if both.sum() < 30 or bent.geometry.distortion is None:
+        return 0.0, 0.0
+    before, after = (float((f.residual[both] ** 2).sum()) for f in (plain, bent))
+    free = 1 - 7 / both.sum()
+    moved = plain.residual[both] - bent.residual[both]
+    return 1 - after / (before * free + 1e-12), float(np.sqrt((moved**2).sum(axis=1).mean()))
+
+
+def offset_spread(stack: np.ndarray, index: np.ndarray, pitch: float) -> float:
+    """Return how far the centres that the four quarters of the field give by themselves lie apart, px."""
+    down, right = (index > index.max(axis=0) / 2).T
+    found = [
+        centre_of_symmetry(typical_patch(stack[part]))[0]
+        for part in (down & right, down & ~right, ~down & right, ~down & ~right)
+    ]
+    return float(np.sqrt(np.var(found, axis=0).sum()) * point_px(pitch))
+
+
+def light_drift(frame: np.ndarray, centres: np.ndarray, pitch: float) -> float:
+    """Return how far the light inside the discs moves outwards from the middle to the edge, px.
+
+    The discs' borders are fitted already; where the light inside leans outwards with field position,
+    the relay is not telecentric, or it vignettes.
+    """
+    stack = np.nan_to_num(patches(frame - np.percentile(frame, 1), centres, pitch))
+    grid = np.linspace(-PATCH_SPAN / 2, PATCH_SPAN / 2, PATCH_POINTS) * pitch
+    disc = np.hypot(*np.meshgrid(grid, grid, indexing="ij")) <= 0.5 * pitch
+    total = np.maximum((stack * disc).sum(axis=(1, 2)), 1e-12)
+    lean = (
+        np.stack([(stack * disc).sum(axis=2) @ grid, (stack * disc).sum(axis=1) @ grid], 1) / total[:, None]
+    )
+    field = centres - centres.mean(axis=0)
+    slope = float(((lean - np.median(lean, axis=0)) * field).sum() / max((field**2).sum(), 1e-12))
+    return slope * float(np.abs(field).max())
 
 
 def _ramp(value: float, zero: float, one: float) -> float:
