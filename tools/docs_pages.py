@@ -29,6 +29,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages."""
     pages = {"parameters": parameters_page(), "microscopes": microscopes_page()}
     pages |= {room: room_page(room) for room in ROOMS}
+    pages["api"] = "# napari_lfm.api\n\n::: napari_lfm.api\n"
     for name, text in pages.items():
         files.append(File.generated(config, f"reference/{name}.md", content=text))
     return files
