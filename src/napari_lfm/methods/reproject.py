@@ -1,0 +1,202 @@
+"""Re-projection: what light field a volume would have given, beside the one that was measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import xarray as xr
+from scipy import ndimage
+
+from napari_lfm.core.devices import pick_device
+from napari_lfm.core.events import Progress
+from napari_lfm.core.labelled import affine_of, labelled
+from napari_lfm.core.problems import RequestError
+from napari_lfm.lightfield.rectify import unrectify
+from napari_lfm.methods.deconvolve_lightfield import DeconvolutionState, DeconvolveParameters
+from napari_lfm.methods.lightfield_data import LightfieldData, prepare
+from napari_lfm.methods.plan import Plan, build_solver, make_plan
+
+if TYPE_CHECKING:
+    from napari_lfm.methods.base import Request
+    from napari_lfm.methods.solver import RichardsonLucy
+
+
+@dataclass(frozen=True)
+class Reprojection:
+    """A prediction held against the measurement.
+
+    Attributes
+    ----------
+    measured, predicted, residual : xarray.DataArray
+        Dims ``y x`` on the raw frame's grid and world, grey values; residual is measured - predicted.
+    relative_residual : float
+        ``||measured - predicted|| / ||measured - offset||`` over the lenslets.
+    expected_noise : float
+        The same ratio that noise alone would leave.
+    message : str
+        The number in words.
+    """
+
+    measured: xr.DataArray
+    predicted: xr.DataArray
+    residual: xr.DataArray
+    relative_residual: float
+    expected_noise: float
+    message: str
+
+
+def reproject(volume: xr.DataArray, request: Request, frame: int = 0) -> Reprojection:
+    """Project a volume, from whatever method, back onto the sensor.
+
+    Parameters
+    ----------
+    volume : xarray.DataArray
+        Dims ``z y x`` (or ``t z y x``), in the world frame. Its brightness may be arbitrary: one scale
+        and one offset are fitted.
+    request : Request
+        The light field, its white and dark frame, lattice and microscope. With the state of a
+        deconvolution in ``continue_from`` the light outside the volume (guard planes, margin) is
+        known too and is part of the prediction.
+    frame : int
+        Frame of a movie.
+
+    Raises
+    ------
+    RequestError
+        If the volume does not overlap the light field, or is no volume.
+    """
+    kept = request.continue_from
+    if isinstance(kept, DeconvolutionState) and frame < len(kept.state.x):
+        solver, data = kept.solver, kept.data
+        predicted = solver.predict(kept.state)[frame : frame + 1]
+        offset = float(kept.state.offset[frame])
+    else:
+        data = _prepared(request)
+        z_um = _depths(volume)
+        solver = _solver(request, data, z_um, frame)
+        channels = _sampled(volume, data, solver, frame)
+        light = solver.measurement.response * solver.projector.project(channels)
+        predicted, offset = _matched(light, solver)
+    measured = solver.measurement.data[frame : frame + 1] if len(solver.measurement.data) > 1 else (
+        solver.measurement.data
+    )
+    seen = solver.measurement.response > 0
+    difference = (measured - predicted) * seen
+    relative = float(difference.norm() / ((measured - offset) * seen).norm().clamp(min=1e-12))
+    noise = solver.measurement.noise
+    message = (
+        f"The volume explains the light field to within {relative:.1%} "
+        f"(noise alone would leave about {noise:.1%})."
+    )
+    images = [_raw_frame(solver, data, part) for part in (measured, predicted, difference)]
+    names = ("measured", "predicted", "residual")
+    labels = [_labelled(image, data, name) for image, name in zip(images, names, strict=True)]
+    return Reprojection(*labels, relative, noise, message)
+
+
+def _prepared(request: Request) -> LightfieldData:
+    for event in prepare(request):
+        if not isinstance(event, Progress):
+            return event
+    raise AssertionError("prepare always ends with data")
+
+
+def _depths(volume: xr.DataArray) -> np.ndarray:
+    if not {"z", "y", "x"} <= set(map(str, volume.dims)):
+        raise RequestError(
+            f"A volume has dims z, y and x, not ({', '.join(map(str, volume.dims))}).", "Choose a volume layer."
+        )
+    affine = affine_of(volume)
+    axis = volume.dims.index("z")
+    return affine[axis, -1] + affine[axis, axis] * np.arange(volume.sizes["z"])
+
+
+def _solver(request: Request, data: LightfieldData, z_um: np.ndarray, frame: int) -> RichardsonLucy:
+    """Build the projector for exactly the volume's planes; no guard planes, nothing is solved."""
+    step = float(z_um[1] - z_um[0]) if len(z_um) > 1 else 1.0
+    given = request.parameters if isinstance(request.parameters, DeconvolveParameters) else None
+    parameters = DeconvolveParameters(
+        z_min_um=float(min(z_um[0], z_um[-1])),
+        z_max_um=float(max(z_um[0], z_um[-1])),
+        z_step_um=abs(step),
+        voxels_per_lenslet=given.voxels_per_lenslet if given else 3,
+        vignetting=given.vignetting if given else "pupil",
+        guard_planes=False,
+        anti_aliasing=False,
+    )
+    from dataclasses import replace
+
+    wanted = replace(request, parameters=parameters, continue_from=None)
+    plan: Plan = make_plan(wanted, data)
+    batch = slice(frame, frame + 1)
+    for item in build_solver(wanted, parameters, data, plan, pick_device(request.device), batch):
+        if not isinstance(item, Progress):
+            return item
+    raise AssertionError("build_solver always ends with a solver")
+
+
+def _sampled(
+    volume: xr.DataArray, data: LightfieldData, solver: RichardsonLucy, frame: int
+) -> torch.Tensor:
+    """Sample a volume on the projector's voxels, zero outside it."""
+    g = solver.projector.geometry
+    (sy, sx), (my, mx), (ty, tx) = g.planes[0].voxels, g.margin, g.volume_cells
+    grid = data.volume(np.zeros((1, len(g.planes), 1, 1), np.float32), _plane_depths(solver), (sy, sx), "grid")
+    if "t" in volume.dims:
+        volume = volume.isel(t=min(frame, volume.sizes["t"] - 1))
+    volume = volume.transpose("z", "y", "x")
+    to_world = _grid_affine(grid)
+    shift = np.eye(4)
+    shift[1, 3], shift[2, 3] = -my * sy, -mx * sx
+    matrix = np.linalg.inv(affine_of(volume)) @ to_world @ shift
+    values = ndimage.affine_transform(
+        np.asarray(volume, np.float32),
+        matrix[:3, :3],
+        matrix[:3, 3],
+        output_shape=(len(g.planes), ty * sy, tx * sx),
+        order=1,
+        mode="constant",
+        cval=0.0,
+    )
+    if not np.any(values):
+        raise RequestError(
+            "The volume does not overlap the light field, or is all zero.",
+            "Check that both come from the same recording.",
+        )
+    tensor = torch.from_numpy(np.maximum(values, 0))[None].to(solver.projector.device)
+    return solver.projector.volume_to_channels(tensor)
+
+
+def _plane_depths(solver: RichardsonLucy) -> np.ndarray:
+    return np.array([p.z_um for p in solver.projector.geometry.planes])
+
+
+def _grid_affine(grid: xr.DataArray) -> np.ndarray:
+    full = affine_of(grid)
+    return full if grid.ndim == 3 else np.delete(np.delete(full, 0, 0), 0, 1)
+
+
+def _matched(light: torch.Tensor, solver: RichardsonLucy) -> tuple[torch.Tensor, float]:
+    """Fit one scale and one offset of the prediction to the data, by least squares."""
+    m = solver.measurement
+    seen = (m.response > 0).expand_as(light)
+    x, y = light[seen].double(), m.data[seen].double()
+    xm, ym = x.mean(), y.mean()
+    scale = ((x - xm) * (y - ym)).sum() / ((x - xm) ** 2).sum().clamp(min=1e-12)
+    scale = scale.clamp(min=0)
+    offset = float(ym - scale * xm)
+    return light * float(scale) + offset, offset
+
+
+def _raw_frame(solver: RichardsonLucy, data: LightfieldData, channels: torch.Tensor) -> np.ndarray:
+    image = solver.projector.channels_to_image(channels)[0].float().cpu().numpy()
+    return unrectify(image, data.rectified, fill=np.nan)
+
+
+def _labelled(image: np.ndarray, data: LightfieldData, name: str) -> xr.DataArray:
+    step = data.microscope.object_pixel_um
+    filled = np.nan_to_num(image, nan=0.0)
+    return labelled(filled, ("y", "x"), {"y": step, "x": step}, name=name)
