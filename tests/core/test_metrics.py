@@ -107,6 +107,27 @@ def test_only_the_common_part_is_compared() -> None:
         metrics.score_volume(far, truth)
 
 
+@pytest.mark.parametrize("angle", [2.0, -40.0])
+def test_rotated_grids_meet_too(angle: float) -> None:
+    turn = np.eye(4)
+    c, s = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    turn[1:3, 1:3] = 0.5 * np.array([[c, s], [-s, c]])
+    turn[1:3, 3] = (4.0, -3.0)
+    z, y, x = np.mgrid[:3, :60, :70]
+    world = np.einsum("ij,j...->i...", turn, np.stack([z, y, x, np.ones_like(z)]))
+    ramp = world[0] + 2 * world[1] - 3 * world[2]
+    image = labelled(ramp, "zyx", {"z": 1, "y": 0.5, "x": 0.5}, attrs={"affine_um": turn.tolist()})
+    reference = labelled(np.zeros((3, 30, 30)), "zyx", {"z": 1, "y": 1, "x": 1}, {"y": -5.0, "x": -5.0})
+    out, kept = resample_onto(image, reference)
+    gz, gy, gx = np.meshgrid(*(kept[d].values for d in "zyx"), indexing="ij")
+    inner = np.s_[:, 1:-1, 1:-1]  # the border is averaged over what lies outside
+    np.testing.assert_allclose(out.values[inner], (gz + 2 * gy - 3 * gx)[inner], atol=0.5)
+    assert 0.1 < out.size / reference.size < 1
+    far = labelled(np.zeros((3, 5, 5)), "zyx", {"z": 1, "y": 1, "x": 1}, {"y": 500.0})
+    with pytest.raises(RequestError, match="do not overlap"):
+        resample_onto(image, far)
+
+
 def test_matching_prefers_more_pairs_then_closeness() -> None:
     # greedy nearest-first would pair found 0 with truth 1 and leave found 1 alone
     found = [[0, 0, 0], [0, 0, 3.0]]

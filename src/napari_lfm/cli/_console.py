@@ -193,8 +193,12 @@ class ProgressLine:
         if not (fresh or done or now >= self.next_at) or (message, float(step)) == self.last:
             return
         self.last, self.next_at = (message, float(step)), now + (0.1 if self.live else 5.0)
-        text = message + (f" {step}/{total}" if total else "")
+        # "Iteration 3" of 15 reads "Iteration 3/15"
+        numbered = message.endswith(f" {step}")
+        text = message + (f"{'' if numbered else f' {step}'}/{total}" if total else "")
         for name, value in (values or {}).items():
+            if name == "iteration":
+                continue
             text += f", {name.replace('_', ' ')} {value:.4g}"
         if seconds_left is not None and not done:
             text += f", {duration(seconds_left)} left"

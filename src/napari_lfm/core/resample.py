@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_lfm.core.labelled import origin_of, spacing_of
+from napari_lfm.core.labelled import affine_of, origin_of, spacing_of
 from napari_lfm.core.problems import RequestError
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def resample_onto(image: xr.DataArray, reference: xr.DataArray) -> tuple[xr.Data
             )
         return image.astype(np.float32), reference.astype(np.float32)
 
+    if "affine_um" in image.attrs or "affine_um" in reference.attrs:
+        return _resample_turned(image, reference)
     step, fine, start = spacing_of(reference), spacing_of(image), origin_of(image)
     data = np.asarray(image.values, np.float32)
     positions, keep = [], {}
@@ -75,10 +77,58 @@ def resample_onto(image: xr.DataArray, reference: xr.DataArray) -> tuple[xr.Data
     return common.copy(data=data), common.astype(np.float32)
 
 
-def _same_grid(a: xr.DataArray, b: xr.DataArray) -> bool:
-    return a.shape == b.shape and all(
-        np.allclose(a.coords[d].values, b.coords[d].values, atol=1e-6) for d in b.dims
+def _resample_turned(image: xr.DataArray, reference: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
+    """Resample between grids that are rotated against each other; keep a box that both cover."""
+    from scipy.ndimage import affine_transform
+
+    matrix = np.linalg.inv(affine_of(image)) @ affine_of(reference)
+    n = image.ndim
+    data = np.asarray(image.values, np.float32)
+    for axis in range(n):
+        ratio = float(np.abs(matrix[axis, :n]).max())
+        if data.shape[axis] > 1 and ratio > 1.2:
+            data = _box_average(data, axis, ratio)
+    shape = reference.shape
+    inside = np.ones(shape, bool)
+    for axis in range(n):
+        position = np.full(shape, matrix[axis, n])
+        for other in range(n):
+            index = np.arange(shape[other]).reshape([-1 if k == other else 1 for k in range(n)])
+            position = position + matrix[axis, other] * index
+        inside &= (position > -0.5 - 1e-6) & (position < image.shape[axis] - 0.5 + 1e-6)
+    box = _largest_box(inside)
+    if box is None:
+        raise RequestError(
+            "The images do not overlap.",
+            "Check that both are in the same coordinates (micrometres of the same raw frame).",
+        )
+    values = affine_transform(
+        data, matrix[:n, :n], matrix[:n, n], output_shape=shape, order=1, mode="nearest"
     )
+    common = reference[box].astype(np.float32)
+    return common.copy(data=values[box]), common
+
+
+def _largest_box(inside: np.ndarray) -> tuple[slice, ...] | None:
+    """Return a box without a point outside: take the emptiest face away until there is none."""
+    box = [slice(0, n) for n in inside.shape]
+    while True:
+        part = inside[tuple(box)]
+        if not part.size or not part.any():
+            return None
+        if part.all():
+            return tuple(box)
+        faces = []
+        for axis in range(inside.ndim):
+            filled = part.mean(axis=tuple(k for k in range(inside.ndim) if k != axis))
+            faces += [(filled[0], axis, 0), (filled[-1], axis, 1)]
+        _, axis, end = min(faces)
+        old = box[axis]
+        box[axis] = slice(old.start + 1, old.stop) if end == 0 else slice(old.start, old.stop - 1)
+
+
+def _same_grid(a: xr.DataArray, b: xr.DataArray) -> bool:
+    return a.shape == b.shape and np.allclose(affine_of(a), affine_of(b), atol=1e-6)
 
 
 def _names(image: xr.DataArray) -> str:
