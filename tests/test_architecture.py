@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import napari_lfm
+from napari_lfm.core.problems import RequestError
+from napari_lfm.methods.base import get_method, make_parameters, method_ids
 
 PACKAGE = Path(napari_lfm.__file__).parent
 ROOT = PACKAGE.parents[1]
@@ -108,6 +110,35 @@ def test_every_command_of_the_manifest_exists() -> None:
         defined = {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
         imported = {a.asname or a.name for n in tree.body if isinstance(n, ast.ImportFrom) for a in n.names}
         assert name.partition(".")[0] in defined | imported, command.python_name
+
+
+@pytest.mark.parametrize("method_id", method_ids())
+def test_every_parameter_is_documented_and_bounded(method_id: str) -> None:
+    schema = get_method(method_id).Parameters.model_json_schema()
+    for name, field in schema["properties"].items():
+        assert field.get("description"), name
+        options = [field, *field.get("anyOf", ())]
+        if any(option.get("type") in {"number", "integer"} for option in options):
+            bounds = {key for option in options for key in option if "inimum" in key or "aximum" in key}
+            assert len(bounds) == 2, f"{name} needs a lower and an upper bound"
+
+
+def test_a_wrong_method_is_answered_with_the_right_one() -> None:
+    with pytest.raises(RequestError, match="Did you mean 'deconvolve-lightfield'"):
+        get_method("deconvolve-lightfeld")
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"iteration": 3}, "no parameter 'iteration'. Did you mean 'iterations'"),
+        ({"iterations": "many"}, "iterations = 'many': .*integer"),
+        ({"iterations": 0}, "iterations = 0: .*greater than or equal to 1"),
+    ],
+)
+def test_wrong_parameters_are_explained(values: dict[str, object], says: str) -> None:
+    with pytest.raises(RequestError, match=says):
+        make_parameters(get_method("deconvolve-lightfield"), values)
 
 
 def test_one_version() -> None:
