@@ -15,11 +15,9 @@ APT := xvfb xauth libdbus-1-3 libegl1 libfontconfig1 libgl1 libgl1-mesa-dri libg
 	libxcb-render0 libxcb-shape0 libxcb-sync1 libxcb-xfixes0 libxcb-xkb1 libxkbcommon-x11-0
 
 # Without a screen the demo runs on a virtual one, and does not wait in a window nobody sees.
-ifeq ($(DISPLAY)$(WAYLAND_DISPLAY),)
-DEMO = xvfb-run -a -s '-screen 0 1600x1000x24' $(BIN)/napari-lfm demo --out $(OUT) --no-gui
-else
-DEMO = $(BIN)/napari-lfm demo --out $(OUT)
-endif
+NO_SCREEN := $(if $(filter Linux,$(shell uname -s)),$(if $(DISPLAY)$(WAYLAND_DISPLAY),,yes))
+ON_SCREEN := $(if $(NO_SCREEN),xvfb-run -a -s '-screen 0 1600x1000x24')
+DEMO := $(ON_SCREEN) $(BIN)/napari-lfm demo --out $(OUT) $(if $(NO_SCREEN),--no-gui)
 
 .PHONY: help demo test lint format docs setup clean
 help:
