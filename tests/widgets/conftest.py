@@ -68,7 +68,10 @@ class FakeMethod:
                 step = Progress(i - start, p.iterations, f"Iteration {i}", 0.1, {"residual": 1.0 / i})
                 yield Preview("volume", self.volume(i), step)
             yield Result(
-                {"volume": self.volume(i)}, "volume", {"method": "fake", "parameters": p.model_dump()}, state=i
+                {"volume": self.volume(i)},
+                "volume",
+                {"method": "fake", "parameters": p.model_dump()},
+                state=i,
             )
         finally:
             self.closed.set()

@@ -42,7 +42,9 @@ def problems(found: Request | list[Problem]) -> list[Problem]:
     return found
 
 
-def test_complete_request(state: ReconstructState, layers: Any, fake_method: Any, microscope: Microscope) -> None:
+def test_complete_request(
+    state: ReconstructState, layers: Any, fake_method: Any, microscope: Microscope
+) -> None:
     wish = replace(state, white="white", parameters={"iterations": 7}, device="cpu", memory_gib=2.0)
     request = resolve(wish, layers, fake_method)
     assert isinstance(request, Request)
@@ -100,7 +102,13 @@ def test_wide_field_microscope_is_refused(state: ReconstructState, layers: Any, 
     [("movie", 1, ("y", "x"), 1), ("movie", None, ("t", "y", "x"), 0), ("padded", 0, ("y", "x"), 0)],
 )
 def test_movies_and_padding(
-    state: ReconstructState, layers: Any, fake_method: Any, name: str, frame: int | None, dims: Any, first: int
+    state: ReconstructState,
+    layers: Any,
+    fake_method: Any,
+    name: str,
+    frame: int | None,
+    dims: Any,
+    first: int,
 ) -> None:
     request = resolve(replace(state, lightfield=name, frame=frame), layers, fake_method)
     assert isinstance(request, Request)

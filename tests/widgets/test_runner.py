@@ -81,7 +81,10 @@ def test_stop_ends_within_one_step_and_keeps_the_preview(
 
 def test_failure_is_a_sentence(qtbot: Any, runner: Runner, fake_method: Any, request_: Request) -> None:
     outcome = run(
-        qtbot, runner, fake_method, replace(request_, parameters=fake_method.Parameters(iterations=9, fail_at=3))
+        qtbot,
+        runner,
+        fake_method,
+        replace(request_, parameters=fake_method.Parameters(iterations=9, fail_at=3)),
     )
     assert outcome.status == "failed"
     assert str(outcome.problem) == "The light field is all zero. Choose another one."
@@ -99,7 +102,9 @@ def test_unexpected_failure_is_a_sentence_too(
     assert "Traceback" not in str(outcome.problem)
 
 
-def test_continue_goes_on_from_the_state(qtbot: Any, runner: Runner, fake_method: Any, request_: Request) -> None:
+def test_continue_goes_on_from_the_state(
+    qtbot: Any, runner: Runner, fake_method: Any, request_: Request
+) -> None:
     first = run(qtbot, runner, fake_method, request_)
     second = run(qtbot, runner, fake_method, replace(request_, continue_from=first.state))
     assert second.state == 12

@@ -1,1 +1,1 @@
-"""Dock widgets: a view (Qt) and a controller for each, plain state and a pure `resolve` between them; no maths."""
+"""Dock widgets: for each a view (Qt) and a controller, plain state and a pure `resolve`; no maths."""

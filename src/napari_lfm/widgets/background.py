@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari.qt.threading import create_worker
-from qtpy.QtCore import QObject, Qt, Signal
+from qtpy.QtCore import QObject, Qt
 
 from napari_lfm.core.problems import LfmError, Problem
-from napari_lfm.widgets.crew import Crew
+from napari_lfm.widgets.qt import Signal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_lfm.widgets.crew import Crew
 
 _log = logging.getLogger(__name__)
 
@@ -92,10 +96,12 @@ class Background(QObject):
         self._active[key] = job
         token = self._tokens[key]
         _, done = self._crew.enlist()
+        # napari keeps every worker as long as its window: it must not keep the job's arrays too
+        box = [job.function]
 
         def work() -> _Answer:
             try:
-                return _Answer(key, token, value=job.function())
+                return _Answer(key, token, value=box.pop()())
             except Exception as error:  # shown as a sentence, logged in full
                 return _Answer(key, token, problem=problem_of(error))
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _log = logging.getLogger(__name__)
 
@@ -18,7 +22,12 @@ class Crew:
 
     def __init__(self) -> None:
         self._members: list[tuple[threading.Event, threading.Event]] = []
+        self._goodbyes: list[Callable[[], None]] = []
         self.closed = False
+
+    def at_close(self, goodbye: Callable[[], None]) -> None:
+        """Call `goodbye` when the panel goes; it must not hold the panel."""
+        self._goodbyes.append(goodbye)
 
     def enlist(self) -> tuple[threading.Event, threading.Event]:
         """Return new ``(stop, done)`` events for a worker about to start."""
@@ -32,6 +41,9 @@ class Crew:
     def close(self, timeout_s: float = 20.0) -> bool:
         """Ask every worker to stop and wait for them; return whether all have ended."""
         self.closed = True
+        for goodbye in self._goodbyes:
+            goodbye()
+        self._goodbyes.clear()
         for stop, _ in self._members:
             stop.set()
         deadline = time.monotonic() + timeout_s

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QFrame, QLabel, QVBoxLayout, QWidget
 
 from napari_lfm.widgets.parts import button
+from napari_lfm.widgets.qt import Signal
+
+if TYPE_CHECKING:
+    from qtpy.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent
 
 FILE_FILTER = "Images (*.tif *.tiff *.btf *.npz *.zarr);;All files (*)"
 
@@ -23,7 +27,9 @@ class DropZone(QFrame):
         self.setFrameShape(QFrame.Shape.StyledPanel)
         self.setFrameShadow(QFrame.Shadow.Sunken)
         self.setAcceptDrops(True)
-        self.setToolTip("Files dropped here are opened with sizes in micrometres, whatever readers are installed.")
+        self.setToolTip(
+            "Files dropped here are opened with sizes in micrometres, whatever readers are installed."
+        )
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 8, 8, 8)
         label = QLabel(text)
@@ -35,11 +41,13 @@ class DropZone(QFrame):
 
     def ask(self) -> None:
         """Let the user choose files in a dialog."""
-        names, _ = QFileDialog.getOpenFileNames(self, "Open light field, white and dark frame", "", FILE_FILTER)
+        names, _ = QFileDialog.getOpenFileNames(
+            self, "Open light field, white and dark frame", "", FILE_FILTER
+        )
         if names:
             self.files_chosen.emit([Path(name) for name in names])
 
-    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:  # noqa: N802  (Qt's names)
+    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
         """Accept local files."""
         if event is None:
             return
@@ -48,11 +56,11 @@ class DropZone(QFrame):
             event.acceptProposedAction()
             self.setFrameShadow(QFrame.Shadow.Raised)
 
-    def dragLeaveEvent(self, event: QDragLeaveEvent | None) -> None:  # noqa: N802
+    def dragLeaveEvent(self, event: QDragLeaveEvent | None) -> None:
         """Look as before."""
         self.setFrameShadow(QFrame.Shadow.Sunken)
 
-    def dropEvent(self, event: QDropEvent | None) -> None:  # noqa: N802
+    def dropEvent(self, event: QDropEvent | None) -> None:
         """Hand the dropped files on, and keep napari's window from opening them too."""
         self.setFrameShadow(QFrame.Shadow.Sunken)
         if event is None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import types
 from dataclasses import dataclass
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 Kind = Literal["float", "int", "bool", "choice", "text", "model"]
 
@@ -16,6 +18,7 @@ MICROMETRES = "\N{GREEK SMALL LETTER MU}m"
 _UNITS = {
     "um": MICROMETRES,
     "nm": "nm",
+    "mm": "mm",
     "px": "px",
     "deg": "degrees",
     "s": "s",
@@ -75,7 +78,7 @@ class FieldSpec:
     tooltip: str = ""
     advanced: bool = False
     model: type[BaseModel] | None = None
-    none_text: str = "auto"
+    none_text: str = "not given"
 
 
 def label_of(name: str) -> str:
@@ -152,7 +155,7 @@ def _spec(name: str, info: FieldInfo) -> FieldSpec:
         tooltip=_tooltip(info, low, high),
         advanced=bool(extra.get("advanced", False)),
         model=part,
-        none_text=str(extra.get("none_text", "auto")),
+        none_text=str(extra.get("none_text", "not given")),
     )
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
-from qtpy.QtCore import QLocale, Qt, Signal
-from qtpy.QtGui import QWheelEvent
+from qtpy.QtCore import QLocale, Qt
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -23,6 +20,13 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 from napari_lfm.widgets.fields import FieldSpec, specs_of
+from napari_lfm.widgets.qt import Signal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import BaseModel
+    from qtpy.QtGui import QWheelEvent
 
 _HUGE = 1e9
 _INT_MAX = 2**31 - 1
@@ -43,11 +47,11 @@ class CalmDoubleSpinBox(QDoubleSpinBox):
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setStepType(QDoubleSpinBox.StepType.AdaptiveDecimalStepType)
 
-    def textFromValue(self, value: float) -> str:  # noqa: N802  (Qt's name)
+    def textFromValue(self, value: float) -> str:
         """Return the value with as few digits as it needs."""
         return f"{value:.7g}"
 
-    def wheelEvent(self, event: QWheelEvent | None) -> None:  # noqa: N802
+    def wheelEvent(self, event: QWheelEvent | None) -> None:
         """Pass the wheel on to the scroll area unless the box has the focus."""
         if event is None:
             return
@@ -66,7 +70,7 @@ class CalmSpinBox(QSpinBox):
         self.setLocale(QLocale.c())
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
 
-    def wheelEvent(self, event: QWheelEvent | None) -> None:  # noqa: N802
+    def wheelEvent(self, event: QWheelEvent | None) -> None:
         """Pass the wheel on to the scroll area unless the box has the focus."""
         if event is None:
             return
@@ -85,7 +89,7 @@ class CalmComboBox(QComboBox):
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(10)
 
-    def wheelEvent(self, event: QWheelEvent | None) -> None:  # noqa: N802
+    def wheelEvent(self, event: QWheelEvent | None) -> None:
         """Pass the wheel on to the scroll area."""
         if event is not None:
             event.ignore()
@@ -188,6 +192,8 @@ class ModelForm(QWidget):
         Values to start with, instead of the defaults.
     skip : tuple of str
         Fields not shown.
+    advanced : tuple of str
+        Fields shown only under *More settings*, besides those that the model marks itself.
     """
 
     changed = Signal()
@@ -197,6 +203,7 @@ class ModelForm(QWidget):
         model: type[BaseModel],
         values: Mapping[str, Any] | None = None,
         skip: tuple[str, ...] = (),
+        advanced: tuple[str, ...] = (),
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
@@ -206,7 +213,7 @@ class ModelForm(QWidget):
         self._specs = [s for s in specs_of(model) if s.name not in skip]
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
-        plain, advanced = _rows(), _rows()
+        plain, hidden = _rows(), _rows()
         for spec in self._specs:
             if spec.kind == "model" and spec.model is not None:
                 self._add_part(spec, outer)
@@ -216,12 +223,12 @@ class ModelForm(QWidget):
             label = QLabel(spec.label)
             label.setToolTip(spec.tooltip)
             label.setBuddy(editor.widget)
-            (advanced if spec.advanced else plain).addRow(label, editor.widget)
+            (hidden if spec.advanced or spec.name in advanced else plain).addRow(label, editor.widget)
         if plain.rowCount():
             outer.insertLayout(0, plain)
-        if advanced.rowCount():
+        if hidden.rowCount():
             content = QWidget()
-            content.setLayout(advanced)
+            content.setLayout(hidden)
             more = QCollapsible("More settings")
             more.setDuration(0)
             more.addWidget(content)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QSignalBlocker, Qt, Signal
+from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtWidgets import (
     QCheckBox,
     QFormLayout,
@@ -20,7 +20,11 @@ from napari_lfm.widgets.drop_zone import DropZone
 from napari_lfm.widgets.fields import MICROMETRES
 from napari_lfm.widgets.form import CalmComboBox, CalmSpinBox
 from napari_lfm.widgets.parts import WrappedLabel, button, row, scrolled, section
+from napari_lfm.widgets.qt import Signal
 from napari_lfm.widgets.state import ROLE_TITLES, ROLES, Role
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 NONE_TEXT = "(none)"
 LAYOUTS = {
@@ -33,7 +37,7 @@ _ROLE_TIPS: dict[Role, str] = {
     "lightfield": "The raw camera image behind the lenslet array, or a movie of them.",
     "white": "A frame of an even, featureless specimen (radiometry, flat field). It shows where the lenslets "
     "are and how their light falls off. Optional: without it the lenslets are found in the image itself.",
-    "dark": "A frame taken without light. Optional: without it the camera's offset is taken from the microscope.",
+    "dark": "A frame taken without light. Optional: without it the camera's own offset is used.",
 }
 
 
@@ -72,7 +76,9 @@ class LightFieldView(QWidget):
     # ------------------------------------------------------------------- build
     def _build_images(self) -> None:
         box, layout = section("1  Images")
-        self.drop_zone = DropZone("Drop your light field here, with its white and dark frames if you have them")
+        self.drop_zone = DropZone(
+            "Drop your light field here, with its white and dark frames if you have them"
+        )
         layout.addWidget(self.drop_zone)
         form = QFormLayout()
         form.setContentsMargins(0, 0, 0, 0)
@@ -80,11 +86,15 @@ class LightFieldView(QWidget):
         for role in ROLES:
             combo = CalmComboBox()
             combo.setToolTip(_ROLE_TIPS[role])
-            combo.activated.connect(lambda index, r=role: self.input_chosen.emit(r, self.combos[r].itemData(index)))
+            combo.activated.connect(
+                lambda index, r=role: self.input_chosen.emit(r, self.combos[r].itemData(index))
+            )
             self.combos[role] = combo
             form.addRow(ROLE_TITLES[role], combo)
         self.frame_box = CalmSpinBox()
-        self.frame_box.setToolTip("Which frame of the movie to look at. 'all' takes every frame to the next panel.")
+        self.frame_box.setToolTip(
+            "Which frame of the movie to look at. 'all' takes every frame to the next panel."
+        )
         self.frame_box.setSpecialValueText("all")
         self.frame_box.valueChanged.connect(self.frame_chosen)
         self.frame_label = QLabel("Frame")
@@ -125,12 +135,16 @@ class LightFieldView(QWidget):
 
     def _build_lenslets(self) -> None:
         box, layout = section("3  Lenslets", "Where the lenslets are on the camera")
-        self.calibrate_button = button("Find the lenslets", "Uses the white frame where there is one, else the image")
+        self.calibrate_button = button(
+            "Find the lenslets", "Uses the white frame where there is one, else the image"
+        )
         layout.addWidget(self.calibrate_button)
         self.lattice_text = WrappedLabel()
         layout.addWidget(self.lattice_text)
         self.overlay_box = QCheckBox("Show the lenslet centres over the image")
-        self.overlay_box.setToolTip("Small marks at the found centres, coloured by their distance from the fit")
+        self.overlay_box.setToolTip(
+            "Small marks at the found centres, coloured by their distance from the fit"
+        )
         self.overlay_box.setChecked(True)
         layout.addWidget(self.overlay_box)
         self.hand = QCollapsible("Correct by hand, save, load")
@@ -160,26 +174,35 @@ class LightFieldView(QWidget):
             grid.addWidget(one, line, column)
         grid.addWidget(self.step_combo, 1, 1)
         turn_left = button(
-            "\N{ANTICLOCKWISE OPEN CIRCLE ARROW}", "Turn the lattice by -0.05 degrees", lambda: self.turn_clicked.emit(-0.05)
+            "\N{ANTICLOCKWISE OPEN CIRCLE ARROW}",
+            "Turn the lattice by -0.05 degrees",
+            lambda: self.turn_clicked.emit(-0.05),
         )
         turn_right = button(
-            "\N{CLOCKWISE OPEN CIRCLE ARROW}", "Turn the lattice by +0.05 degrees", lambda: self.turn_clicked.emit(0.05)
+            "\N{CLOCKWISE OPEN CIRCLE ARROW}",
+            "Turn the lattice by +0.05 degrees",
+            lambda: self.turn_clicked.emit(0.05),
         )
         grid.addWidget(turn_left, 0, 0)
         grid.addWidget(turn_right, 0, 2)
         layout.addLayout(grid)
         self.drag_button = button(
-            "Drag a centre with the mouse", "Press, then drag any mark onto its lenslet: the whole lattice follows"
+            "Drag a centre with the mouse",
+            "Press, then drag any mark onto its lenslet: the whole lattice follows",
         )
         self.drag_button.setCheckable(True)
         layout.addWidget(self.drag_button)
-        self.save_grid_button = button("Save grid...", "Keep this lattice as a file, for other images of this setup")
+        self.save_grid_button = button(
+            "Save grid...", "Keep this lattice as a file, for other images of this setup"
+        )
         self.load_grid_button = button("Load grid...", "Use a lattice saved before")
         layout.addLayout(row(self.save_grid_button, self.load_grid_button))
         return out
 
     def _build_quick_look(self) -> None:
-        box, layout = section("4  Quick look", "A coarse look at the data, at once, before any reconstruction")
+        box, layout = section(
+            "4  Quick look", "A coarse look at the data, at once, before any reconstruction"
+        )
         self.look_text = WrappedLabel("Find the lenslets first; then refocus and tilt the view here.")
         layout.addWidget(self.look_text)
         self.look_controls = QWidget()
@@ -258,6 +281,11 @@ class LightFieldView(QWidget):
             self.depth_slider.setRange(-limit, limit)
             for slider in (self.u_slider, self.v_slider):
                 slider.setRange(-half_views, half_views)
+
+    def say_look(self, text: str) -> None:
+        """Write what the quick look shows, without a new layout for the same words."""
+        if self.look_text.text() != text:
+            self.look_text.show_text(text)
 
     def centre_views(self) -> None:
         """Put the perspective sliders to the middle without telling."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QPointF, QSize, Qt
 from qtpy.QtGui import QPainter, QPaintEvent, QPen, QPolygonF
@@ -18,8 +18,12 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_lfm.core.problems import Problem
 from napari_lfm.widgets.texts import problems_html
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from napari_lfm.core.problems import Problem
 
 PANEL_WIDTH = 380
 
@@ -97,7 +101,7 @@ class Sparkline(QWidget):
         self.setMinimumHeight(54)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
-    def sizeHint(self) -> QSize:  # noqa: N802  (Qt's name)
+    def sizeHint(self) -> QSize:
         """Return the preferred size."""
         return QSize(200, 54)
 
@@ -116,7 +120,7 @@ class Sparkline(QWidget):
         self._values.extend(values)
         self.update()
 
-    def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: N802
+    def paintEvent(self, event: QPaintEvent | None) -> None:
         """Draw the curve between its own extremes."""
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)

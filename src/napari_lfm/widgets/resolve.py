@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-
-import xarray as xr
+from typing import TYPE_CHECKING
 
 from napari_lfm.core.labelled import labelled
 from napari_lfm.core.problems import Problem, RequestError
-from napari_lfm.lightfield.lattice import Lattice
 from napari_lfm.methods.base import Method, Request, get_method, make_parameters
-from napari_lfm.optics.microscope import Microscope
 from napari_lfm.widgets.state import ROLE_TITLES, LayerInfo, ReconstructState, Role
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import xarray as xr
+
+    from napari_lfm.lightfield.lattice import Lattice
+    from napari_lfm.optics.microscope import Microscope
 
 _VUTS = ("v", "u", "t", "s")
 
@@ -55,9 +59,7 @@ def resolve(
         if not name:
             continue
         if name not in layers:
-            problems.append(
-                Problem(f"The layer '{name}' is gone.", "Choose another one.", field=role)
-            )
+            problems.append(Problem(f"The layer '{name}' is gone.", "Choose another one.", field=role))
             continue
         image = _input_image(role, layers[name], state)
         if isinstance(image, Problem):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping, Sequence
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_lfm.widgets.state import ROLES, Role
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 _WORDS: Mapping[Role, tuple[str, ...]] = {
     "white": ("radiometry", "white", "whites", "flat", "flatfield", "uniform", "homogeneous", "reference"),
@@ -32,7 +35,7 @@ def guess_role(path: str, metadata: Mapping[str, Any] | None = None) -> Role | N
             return role
     # "DarkFrame_GUVExperim1" -> dark, frame, guvexperim, 1: words begin at capitals, digits and signs
     words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", PurePath(path).name)
-    lower = {word.lower() for word in words} | {(a + b).lower() for a, b in zip(words, words[1:], strict=False)}
+    lower = {word.lower() for word in words} | {(a + b).lower() for a, b in itertools.pairwise(words)}
     for role, known in _WORDS.items():
         if lower & set(known):
             return role

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QProgressBar, QVBoxLayout, QWidget
 
-from napari_lfm.core.events import Progress
-from napari_lfm.core.problems import Problem
 from napari_lfm.widgets.parts import Sparkline, WrappedLabel, button, row
+from napari_lfm.widgets.qt import Signal
 from napari_lfm.widgets.texts import coloured, duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from napari_lfm.core.events import Progress
+    from napari_lfm.core.problems import Problem
 
 
 class RunRow(QWidget):
@@ -31,7 +35,9 @@ class RunRow(QWidget):
             "Stop", "End after the present step and keep what is there (Ctrl+Shift+S)", self.stop_clicked.emit
         )
         self.continue_button = button(
-            "Continue", "Go on from the present result with as many iterations again", self.continue_clicked.emit
+            "Continue",
+            "Go on from the present result with as many iterations again",
+            self.continue_clicked.emit,
         )
         layout.addLayout(row(self.run_button, self.stop_button, self.continue_button))
         self.bar = QProgressBar()
@@ -51,7 +57,9 @@ class RunRow(QWidget):
         self.curve.setVisible(bool(self.curve.values))
         self.set_buttons(can_run=False, running=False, can_continue=False)
 
-    def set_buttons(self, *, can_run: bool, running: bool, can_continue: bool, stopping: bool = False) -> None:
+    def set_buttons(
+        self, *, can_run: bool, running: bool, can_continue: bool, stopping: bool = False
+    ) -> None:
         """Enable what can be pressed now."""
         self.run_button.setEnabled(can_run and not running)
         self.stop_button.setEnabled(running and not stopping)

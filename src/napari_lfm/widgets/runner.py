@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from napari.qt.threading import create_worker
-from qtpy.QtCore import QObject, Qt, QTimer, Signal
+from qtpy.QtCore import QObject, Qt, QTimer
 
 from napari_lfm.core.events import Event, Preview, Progress, Result
-from napari_lfm.core.problems import Problem
-from napari_lfm.methods.base import Method, Request
 from napari_lfm.widgets.background import problem_of
-from napari_lfm.widgets.crew import Crew
 from napari_lfm.widgets.preload import import_torch_gently
+from napari_lfm.widgets.qt import Signal
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from napari_lfm.core.problems import Problem
+    from napari_lfm.methods.base import Method, Request
+    from napari_lfm.widgets.crew import Crew
 
 Status = Literal["finished", "stopped", "failed"]
 
@@ -64,6 +68,21 @@ class Mailbox:
     problem: Problem | None = None
     state: Any = None
     steps: int = 0
+    events: Iterator[Event] | None = None
+
+    def leave(self) -> None:
+        """Close the method's generator, whoever ended the worker, and say so (worker thread)."""
+        close = getattr(self.events, "close", None)
+        self.events = None
+        if close is not None:
+            close()
+        self.done.set()
+
+    def empty(self) -> None:
+        """Let go of everything: napari keeps workers, and what they hold, as long as its window."""
+        with self.lock:
+            self.progress, self.fresh, self.last = [], None, None
+            self.result = self.state = self.events = None
 
     def put(self, event: Event) -> None:
         """Take an event of the method (worker thread)."""
@@ -73,7 +92,7 @@ class Mailbox:
                 self.fresh = self.last = ready
                 self.progress.append(event.progress)
                 self.steps = event.progress.step
-                self.state = getattr(event, "state", None)
+                self.state = event.state
         elif isinstance(event, Result):
             with self.lock:
                 self.result, self.state = event, event.state
@@ -111,24 +130,19 @@ def contrast_limits(values: np.ndarray, most: int = 500_000) -> tuple[float, flo
 
 def _drive(method: Method, request: Request, mailbox: Mailbox) -> Generator[None, None, None]:
     """Run the method in the worker thread; every step is a chance to stop."""
-    events: Iterator[Event] | None = None
     try:
         import_torch_gently()
         yield
         if mailbox.stop.is_set():
             return
-        events = method.run(request)
-        for event in events:
+        mailbox.events = method.run(request)
+        for event in mailbox.events:
             mailbox.put(event)
             if mailbox.stop.is_set():
                 return
             yield
     except Exception as error:  # shown as a sentence in the panel, logged in full
         mailbox.problem = problem_of(error)
-    finally:
-        close = getattr(events, "close", None)
-        if close is not None:
-            close()
 
 
 class Runner(QObject):
@@ -176,12 +190,13 @@ class Runner(QObject):
         if self.is_running or self._crew.closed:
             return
         stop, done = self._crew.enlist()
-        self._mailbox, self._request = Mailbox(stop, done), request
+        self._mailbox = mailbox = Mailbox(stop, done)
+        self._request = request
         self._begin = time.perf_counter()
         self._next_preview = 0.0
-        worker = create_worker(_drive, method, request, self._mailbox, _start_thread=False)
-        # direct: set from the worker thread itself, so that a closing panel can wait for it
-        worker.finished.connect(done.set, Qt.ConnectionType.DirectConnection)
+        worker = create_worker(_drive, method, request, mailbox, _start_thread=False)
+        # direct: called in the worker thread itself, so that a closing panel can wait for it
+        worker.finished.connect(mailbox.leave, Qt.ConnectionType.DirectConnection)
         worker.finished.connect(self._ended)
         self.started.emit()
         worker.start()
@@ -212,21 +227,24 @@ class Runner(QObject):
             return
         self._tick(last=True)
         self._mailbox = self._request = None
+        outcome = self._outcome(mailbox, request)
+        mailbox.empty()
+        self.finished.emit(outcome)
+
+    def _outcome(self, mailbox: Mailbox, request: Request) -> Outcome:
         if mailbox.problem is not None:
             status: Status = "failed"
         elif mailbox.result is not None:
             status = "finished"
         else:
             status = "stopped"
-        self.finished.emit(
-            Outcome(
-                status=status,
-                request=request,
-                seconds=time.perf_counter() - self._begin,
-                result=mailbox.result,
-                preview=mailbox.last,
-                problem=mailbox.problem,
-                state=mailbox.state,
-                steps=mailbox.steps,
-            )
+        return Outcome(
+            status=status,
+            request=request,
+            seconds=time.perf_counter() - self._begin,
+            result=mailbox.result,
+            preview=mailbox.last,
+            problem=mailbox.problem,
+            state=mailbox.state,
+            steps=mailbox.steps,
         )

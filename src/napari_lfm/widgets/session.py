@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -15,6 +14,8 @@ from napari_lfm.optics.microscope import Microscope
 from napari_lfm.widgets.state import METADATA_KEY, ROLES, LayerInfo, Role
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from napari import Viewer
 
 
@@ -43,7 +44,7 @@ def layer_info(layer: Image) -> LayerInfo:
         data=data,
         axis_labels=tuple(layer.axis_labels),
         rgb=bool(layer.rgb),
-        path=str(layer.source.path or ""),
+        path=str(layer_record(layer).get("source") or layer.source.path or ""),
         metadata=layer_record(layer),
     )
 
@@ -133,6 +134,8 @@ class Session:
         self.microscope = microscope
         for layer in self._inputs.values():
             self._place(layer)
+        if self._inputs:
+            self.viewer.reset_view()  # the images have changed their size in the world
         self.microscope_changed.emit()
 
     def set_lattice(self, lattice: Lattice | None) -> None:

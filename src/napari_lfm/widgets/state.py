@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from napari_lfm.lightfield.lattice import Lattice
-from napari_lfm.optics.microscope import Microscope
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from napari_lfm.lightfield.lattice import Lattice
+    from napari_lfm.optics.microscope import Microscope
 
 Role = Literal["lightfield", "white", "dark"]
 ROLES: tuple[Role, ...] = ("lightfield", "white", "dark")

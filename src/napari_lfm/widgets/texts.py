@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable
-
-import xarray as xr
+from typing import TYPE_CHECKING
 
 from napari_lfm.core.labelled import spacing_of
-from napari_lfm.core.problems import Estimate, Problem
-from napari_lfm.lightfield.lattice import Lattice
-from napari_lfm.methods.base import Request
-from napari_lfm.optics.microscope import Microscope
 from napari_lfm.widgets.fields import MICROMETRES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import xarray as xr
+
+    from napari_lfm.core.problems import Estimate, Problem
+    from napari_lfm.lightfield.lattice import Lattice
+    from napari_lfm.methods.base import Request
+    from napari_lfm.optics.microscope import Microscope
 
 # readable on napari's dark and light themes
 _COLOURS = {"error": "#e05a4e", "warning": "#d09000", "info": "#3d9be0", "good": "#3fa860"}
@@ -129,7 +133,11 @@ def understood_html(request: Request) -> str:
         what = f"views and lenslets (v, u, t, s) = {f' {_TIMES} '.join(map(str, image.shape))}"
     lines = [f"<b>Light field:</b> {html.escape(str(image.name))}, {what}"]
     frames = [
-        (f"{title} <i>{html.escape(str(request.inputs[role].name))}</i>" if role in request.inputs else f"no {title}")
+        (
+            f"{title} <i>{html.escape(str(request.inputs[role].name))}</i>"
+            if role in request.inputs
+            else f"no {title}"
+        )
         for role, title in (("white", "white frame"), ("dark", "dark frame"))
     ]
     lines.append(f"<b>Corrected with:</b> {', '.join(frames)}")
@@ -176,3 +184,24 @@ def residual_words(value: float) -> str:
     else:
         verdict = "do not trust the volume: check microscope, lenslets and depth range"
     return f"Relative residual {share}: {verdict}."
+
+
+def outcome_words(status: str, steps: int) -> str:
+    """Return what a run leaves behind."""
+    if status == "stopped":
+        return (
+            f"The volume after {steps} iterations is kept; Continue goes on from it."
+            if steps
+            else "There was no volume yet."
+        )
+    return f"{steps} iterations." if steps else ""
+
+
+def figures_html(seconds: float, steps: int, residuals: Sequence[float]) -> str:
+    """Return what was measured during a run."""
+    lines = [f"Whole run: {seconds:.2f} s"]
+    if steps:
+        lines.append(f"Iterations: {steps}, on average {1000 * seconds / steps:.0f} ms each with preparation")
+    if residuals:
+        lines.append(f"Residual: {residuals[0]:.4f} at first, {residuals[-1]:.4f} at the end")
+    return "<br>".join(lines)

@@ -1,0 +1,128 @@
+"""The layers of a run: one that sharpens with every preview, and what the result adds to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from napari_lfm.io.layers import layer_data_from
+from napari_lfm.widgets.runner import contrast_limits
+from napari_lfm.widgets.session import bare, update_record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import xarray as xr
+    from napari import Viewer
+    from napari.layers import Image, Layer
+
+    from napari_lfm.core.events import Result
+    from napari_lfm.widgets.runner import ReadyPreview
+
+_COLORMAP = "inferno"
+# the slider of the layer reaches this many times the first preview's upper limit, as volumes sharpen
+_HEADROOM = 4.0
+
+
+class ResultLayers:
+    """Shows previews and results of one run after the other in a viewer.
+
+    A layer that the user deletes in the middle of a run stays away until the run ends; the end
+    brings the final state back, so that deleting never loses a result.
+    """
+
+    def __init__(self, viewer: Viewer) -> None:
+        self._viewer = viewer
+        self._layers: dict[str, Image] = {}
+        self._base = "volume"
+
+    def begin(self, base: str, go_on: bool) -> None:
+        """Prepare for a run; with `go_on` the layers of the last one are taken up again."""
+        self._base = base
+        if not go_on:
+            self._layers = {}
+
+    def layer(self, name: str) -> Image | None:
+        """Return the layer of an output while it is in the viewer."""
+        layer = self._layers.get(name)
+        return layer if layer is not None and self._present(layer) else None
+
+    def show_preview(self, ready: ReadyPreview) -> None:
+        """Show a preview, unless the user has deleted its layer."""
+        name = ready.preview.name
+        if name in self._layers and not self._present(self._layers[name]):
+            return
+        self._show(name, ready.preview.image, ready.limits)
+
+    def keep(self, ready: ReadyPreview, provenance: Mapping[str, Any] | None = None) -> None:
+        """Make sure that the last preview of a stopped run is a layer."""
+        self._show(ready.preview.name, ready.preview.image, ready.limits)
+        layer = self.layer(ready.preview.name)
+        if layer is not None and provenance:
+            update_record(layer, provenance=dict(provenance))
+
+    def show_result(self, result: Result, limits: tuple[float, float] | None) -> None:
+        """Show every output; only the primary one is visible at first."""
+        for name, output in result.outputs.items():
+            if isinstance(output, pd.DataFrame):
+                self._show_points(name, output)
+            else:
+                self._show(name, output, limits if name == result.primary else None, name == result.primary)
+            layer = self._layers.get(name)
+            if layer is not None:
+                update_record(layer, provenance=result.provenance)
+
+    def fit_contrast(self) -> None:
+        """Set contrast limits from the present data of every result layer."""
+        for name in self._layers:
+            layer = self.layer(name)
+            if layer is not None and hasattr(layer, "contrast_limits"):
+                low, high = contrast_limits(layer.data)
+                layer.contrast_limits_range = (min(low, 0.0), high * _HEADROOM)
+                layer.contrast_limits = (low, high)
+
+    def _present(self, layer: Layer) -> bool:
+        return any(bare(one) is layer for one in self._viewer.layers)
+
+    def _show(
+        self, name: str, image: xr.DataArray, limits: tuple[float, float] | None, visible: bool = True
+    ) -> None:
+        layer = self.layer(name)
+        if layer is not None and tuple(layer.data.shape) == image.shape:
+            layer.data = image.values
+            return
+        if layer is not None:
+            self._viewer.layers.remove(layer)
+        if limits is None:
+            limits = contrast_limits(image.values)
+        data, arguments, _ = layer_data_from(
+            image,
+            name=f"{self._base} {name}".strip(),
+            role="volume",
+            colormap=_COLORMAP,
+            contrast_limits=limits,
+            visible=visible,
+        )
+        layer = bare(self._viewer.add_image(data, **arguments))
+        layer.contrast_limits_range = (min(limits[0], 0.0), limits[1] * _HEADROOM)
+        layer.contrast_limits = limits
+        self._layers[name] = layer
+
+    def _show_points(self, name: str, table: pd.DataFrame) -> None:
+        columns = ["z_um", "y_um", "x_um"]
+        old = self._layers.get(name)
+        if old is not None and self._present(old):
+            self._viewer.layers.remove(old)
+        self._layers[name] = bare(
+            self._viewer.add_points(
+                table[columns].to_numpy(),
+                name=f"{self._base} {name}".strip(),
+                features=table.drop(columns=columns),
+                size=2.0,
+                scale=(1.0, 1.0, 1.0),
+                units=("um", "um", "um"),
+                axis_labels=("z", "y", "x"),
+                metadata={"napari_lfm": {"role": "points"}},
+            )
+        )

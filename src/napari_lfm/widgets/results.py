@@ -1,0 +1,218 @@
+"""What can be done with a result: save, re-project, copy as script, look at in 3-D."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+from qtpy.QtGui import QGuiApplication
+from qtpy.QtWidgets import QFileDialog
+
+from napari_lfm._settings import load_settings
+from napari_lfm.core.events import Result
+from napari_lfm.io.layers import layer_data_from
+from napari_lfm.io.provenance import as_command, as_python, make_provenance
+from napari_lfm.io.write import write_result
+from napari_lfm.optics.presets import preset_names, user_microscope_names
+from napari_lfm.widgets.session import bare, update_record
+from napari_lfm.widgets.texts import coloured, residual_words, shape_text
+
+if TYPE_CHECKING:
+    from napari_lfm.core.problems import Estimate, Problem
+    from napari_lfm.methods.base import Request
+    from napari_lfm.widgets.panel import Panel
+    from napari_lfm.widgets.reconstruct_view import ReconstructView
+    from napari_lfm.widgets.result_layers import ResultLayers
+    from napari_lfm.widgets.runner import Outcome
+
+_SAVE_FILTER = "OME-TIFF (*.tif);;OME-Zarr (*.ome.zarr)"
+
+
+def input_name(request: Request) -> str:
+    """Return the name of the light field of a request, empty where it has none."""
+    name = request.inputs["image"].name
+    return "" if name is None else str(name)
+
+
+def result_of(outcome: Outcome) -> Result:
+    """Return the result of a run, also of one that was stopped or failed on the way.
+
+    A stopped run is recorded with the iterations that it did, so that its script gives the same volume.
+    """
+    if outcome.result is not None:
+        return outcome.result
+    assert outcome.preview is not None
+    preview, request = outcome.preview.preview, outcome.request
+    parameters = request.parameters
+    if outcome.steps and "iterations" in type(parameters).model_fields:
+        parameters = parameters.model_copy(update={"iterations": outcome.steps})
+    known = preview.image.attrs.get("provenance")
+    provenance = (
+        dict(known)
+        if known
+        else make_provenance(
+            method=request.method,
+            parameters=parameters,
+            inputs=request.inputs,
+            sources=request.sources,
+            microscope=request.microscope,
+            lattice=request.lattice,
+            device=request.device,
+            memory_gib=request.memory_gib,
+            region_px=request.region_px,
+            layout=request.layout,
+            stopped=True,
+        )
+    )
+    return Result({preview.name: preview.image}, preview.name, provenance, outcome.state)
+
+
+class ResultActions:
+    """The buttons of the *Result* box."""
+
+    def __init__(self, panel: Panel, view: ReconstructView, layers: ResultLayers) -> None:
+        self.panel, self.view, self.layers = panel, view, layers
+        self.background = panel.background
+        self.viewer = panel.session.viewer
+        self.outcome: Outcome | None = None
+        self.result: Result | None = None
+        self.estimate: Estimate | None = None
+        view.save_button.clicked.connect(self.ask_save)
+        view.check_button.clicked.connect(self.check)
+        view.python_button.clicked.connect(self.copy_python)
+        view.command_button.clicked.connect(self.copy_command)
+        view.contrast_button.clicked.connect(layers.fit_contrast)
+        view.volume_button.clicked.connect(self.turn)
+
+    def take(self, outcome: Outcome) -> None:
+        """Offer what a run has left."""
+        self.outcome, self.result = outcome, None
+        self.view.check_text.show_text("")
+        self.view.save_text.show_text("")
+        # fingerprints of the inputs take a moment: off the GUI thread
+        self.background.submit("result", lambda: result_of(outcome), self._have, self._tell_save)
+
+    def _have(self, result: Result) -> None:
+        self.result = result
+        image = result.outputs[result.primary]
+        text = shape_text(image) if isinstance(image, xr.DataArray) else f"{len(image)} points"
+        self.view.show_result(f"<b>{result.primary}:</b> {text}")
+        layer = self.layers.layer(result.primary)
+        if layer is not None and self.outcome is not None and self.outcome.result is None:
+            update_record(layer, provenance=result.provenance)
+        folder = load_settings().autosave_folder
+        if folder and self.outcome is not None and self.outcome.status == "finished":
+            stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+            self.save(Path(folder).expanduser() / f"{self._stem()}-{stamp}.tif")
+
+    # --------------------------------------------------------------------- save
+    def _stem(self) -> str:
+        name = "" if self.outcome is None else input_name(self.outcome.request)
+        return f"{name or 'lightfield'}-volume".replace("/", "-")
+
+    def ask_save(self) -> None:
+        """Ask for a file, then save."""
+        name, chosen = QFileDialog.getSaveFileName(
+            self.view, "Save result", f"{self._stem()}.tif", _SAVE_FILTER
+        )
+        if not name:
+            return
+        path = Path(name)
+        if "zarr" in chosen and not name.lower().endswith(".zarr"):
+            path = path.with_name(path.name + ".ome.zarr")
+        elif not path.suffix:
+            path = path.with_suffix(".tif")
+        self.save(path)
+
+    def save(self, path: Path) -> None:
+        """Write the result in a worker; a failure is told, and nothing is lost."""
+        result = self.result
+        if result is None:
+            return
+        self.view.save_text.show_text("Saving...")
+        self.view.save_button.setEnabled(False)
+        self.background.submit("save", lambda: write_result(path, result), self._saved, self._tell_save)
+
+    def _saved(self, paths: list[Path]) -> None:
+        self.view.save_button.setEnabled(True)
+        names = "<br>".join(str(path) for path in paths)
+        self.view.save_text.show_text(f"{coloured('Saved', 'good')} {names}")
+
+    def _tell_save(self, problem: Problem) -> None:
+        self.view.save_button.setEnabled(True)
+        self.view.save_text.show_problems([problem])
+
+    # -------------------------------------------------------------------- check
+    def check(self) -> None:
+        """Re-project the volume to the camera, and compare with what was measured."""
+        result, outcome = self.result, self.outcome
+        if result is None or outcome is None:
+            return
+        volume = result.outputs[result.primary]
+        if not isinstance(volume, xr.DataArray):
+            return
+        # with its state a deconvolution also knows the light that comes from outside the volume
+        request = replace(outcome.request, continue_from=outcome.state)
+        self.view.check_text.show_text("Computing the light field of this volume...")
+        self.view.check_button.setEnabled(False)
+
+        def work() -> Any:
+            from napari_lfm.methods.reproject import reproject
+
+            return reproject(volume, request)
+
+        self.background.submit("check", work, self._checked, self._not_checked)
+
+    def _checked(self, found: Any) -> None:
+        self.view.check_button.setEnabled(True)
+        words = found.message or residual_words(found.relative_residual)
+        self.view.check_text.show_text(f"<b>{words}</b>")
+        base = "" if self.outcome is None else input_name(self.outcome.request)
+        limits = None
+        for part, colormap in (("measured", "gray"), ("predicted", "gray"), ("residual", "bwr")):
+            image = getattr(found, part)
+            data, arguments, _ = layer_data_from(
+                image, name=f"{base} {part}", role="reprojection", colormap=colormap
+            )
+            if part == "measured":
+                limits = arguments.get("contrast_limits")
+            elif part == "predicted" and limits is not None:
+                arguments["contrast_limits"] = limits
+            elif part == "residual":
+                reach = max(abs(v) for v in arguments.get("contrast_limits", (-1.0, 1.0)))
+                arguments["contrast_limits"] = (-reach, reach)
+            name = arguments["name"]
+            if name in self.viewer.layers:
+                self.viewer.layers.remove(name)
+            self.viewer.add_image(data, **arguments)
+
+    def _not_checked(self, problem: Problem) -> None:
+        self.view.check_button.setEnabled(True)
+        self.view.check_text.show_problems([problem])
+
+    # --------------------------------------------------------------------- copy
+    def copy_python(self) -> None:
+        """Put a script that repeats the run on the clipboard."""
+        if self.result is not None:
+            self._copy(as_python(self.result.provenance), "Python script")
+
+    def copy_command(self) -> None:
+        """Put a command line that repeats the run on the clipboard."""
+        if self.result is not None:
+            known = (*preset_names(), *user_microscope_names())
+            self._copy(as_command(self.result.provenance, presets=known), "command line")
+
+    def _copy(self, text: str, what: str) -> None:
+        clipboard = QGuiApplication.clipboard()
+        if clipboard is not None:
+            clipboard.setText(text)
+        self.view.save_text.show_text(f"The {what} is on the clipboard.")
+
+    def turn(self) -> None:
+        """Switch the viewer between one plane and the whole volume."""
+        dims = bare(self.viewer).dims
+        dims.ndisplay = 2 if dims.ndisplay == 3 else 3
+        self.view.volume_button.setText("Show one plane" if dims.ndisplay == 3 else "Show in 3-D")
