@@ -60,3 +60,12 @@ def memory_budget(device: torch.device | str, gib: float | None = None) -> int:
             raise RequestError("The memory budget must be above 0 GiB.", "Give, say, 4.")
         return int(gib * 2**30)
     return int(0.8 * available_bytes(device))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory ran out; torch on the CPU raises a plain RuntimeError."""
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from napari_lfm.core.devices import pick_device
+from napari_lfm.core.devices import is_out_of_memory, pick_device
 from napari_lfm.core.events import Event, Preview, Progress, Result
 from napari_lfm.core.problems import Estimate, Problem, RequestError, raise_for
 from napari_lfm.methods.base import InputKind, Parameters, Request
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import torch
 
     from napari_lfm.methods.lightfield_data import LightfieldData
@@ -24,6 +25,16 @@ if TYPE_CHECKING:
     from napari_lfm.methods.solver import RichardsonLucy, State
     from napari_lfm.optics.microscope import Microscope
 
+_FIXED = (
+    "z_min_um",
+    "z_max_um",
+    "z_step_um",
+    "voxels_per_lenslet",
+    "vignetting",
+    "background_counts",
+    "guard_planes",
+)
+"""Parameters that a run cannot change when it goes on; what only steers the iteration may change."""
 PLATEAU = 0.003  # relative gain per iteration below which the residual counts as flat
 
 
@@ -48,7 +59,9 @@ class DeconvolveParameters(Parameters):
     """Weight of the total-variation prior, 0 for none; 0.002 calms noise and keeps edges."""
     anti_aliasing: bool = Field(default=True, json_schema_extra={"advanced": True})
     """Smooth each plane by what the lenslets cannot sample there: no lenslet blocks near z = 0."""
-    vignetting: Literal["pupil", "white", "none"] = Field(default="pupil", json_schema_extra={"advanced": True})
+    vignetting: Literal["pupil", "white", "none"] = Field(
+        default="pupil", json_schema_extra={"advanced": True}
+    )
     """How the white frame enters the model: its radial fall-off fitted into the pupil and the rest per
     pixel; all of it per pixel on top of the ideal optics; or not at all."""
     fit_offset: bool = Field(default=True, json_schema_extra={"advanced": True})
@@ -90,7 +103,7 @@ class DeconvolutionState:
     solver: RichardsonLucy
     state: State
     data: LightfieldData
-    z_um: np.ndarray
+    parameters: DeconvolveParameters
     seconds: float
 
 
@@ -143,7 +156,7 @@ class DeconvolveLightfield:
     def _from_start(self, request: Request, parameters: DeconvolveParameters) -> Iterator[Event]:
         import torch
 
-        from napari_lfm.methods.lightfield_data import LightfieldData, prepare
+        from napari_lfm.methods.lightfield_data import prepare
         from napari_lfm.methods.plan import make_plan
 
         started = time.perf_counter()
@@ -157,17 +170,25 @@ class DeconvolveLightfield:
         plan = make_plan(request, data)
         yield Progress(0, 1, plan.sentence)
         device = pick_device(request.device)
-        try:
-            yield from self._iterate_all(request, parameters, data, plan, device, started)
-        except torch.OutOfMemoryError:
-            if device.type == "cpu":
+        while True:
+            try:
+                yield from self._iterate_all(request, parameters, data, plan, device, started)
+                return
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            if plan.frames_at_once > 1:
+                plan = replace(plan, frames_at_once=plan.frames_at_once // 2)
+                yield Progress(0, 1, f"Out of memory; again with {plan.frames_at_once} frames at once")
+            elif device.type != "cpu":
+                yield Progress(0, 1, f"The {device.type} device is out of memory; going on on the CPU")
+                device = torch.device("cpu")
+                plan = make_plan(request, data, device="cpu")
+            else:
                 raise RequestError(
                     "The memory is not enough for this volume.",
                     "Use fewer planes, fewer voxels per lenslet, or a smaller region.",
-                ) from None
-            yield Progress(0, 1, f"The {device.type} device is out of memory; going on on the CPU")
-            plan = make_plan(request, data, device="cpu")
-            yield from self._iterate_all(request, parameters, data, plan, torch.device("cpu"), started)
+                )
 
     def _iterate_all(
         self,
@@ -181,7 +202,7 @@ class DeconvolveLightfield:
         from napari_lfm.methods.plan import build_solver
 
         frames = len(data.rectified.image)
-        volumes: list[np.ndarray] = []
+        done: np.ndarray | None = None  # a movie's volumes so far; grows within one array
         solver: RichardsonLucy | None = None
         final: State | None = None
         for first in range(0, frames, plan.frames_at_once):
@@ -196,33 +217,45 @@ class DeconvolveLightfield:
             else:
                 solver = plan.same_for(solver, data, parameters, batch)
             state = solver.start()
-            for progress, new in self._steps(solver, state, parameters, batch, frames, started):
-                final = new
-                yield self._preview(request, parameters, data, solver, new, progress, started)
-            assert final is not None
-            volumes.append(_to_numpy(solver, final))
+            for progress, new in self._steps(solver, state, parameters, batch, frames):
+                final, shown = new, _to_numpy(solver, new)
+                if batch.stop - batch.start < frames:
+                    if done is None:
+                        done = np.empty((frames, *shown.shape[1:]), np.float32)
+                    done[batch] = shown
+                    shown = done[: batch.stop]
+                yield self._preview(parameters, data, solver, new, shown, progress, started)
         assert solver is not None
         assert final is not None
-        yield self._result(request, parameters, data, solver, final, np.concatenate(volumes), started)
+        volume = _to_numpy(solver, final) if done is None else done
+        yield self._result(request, parameters, data, solver, final, volume, started)
 
     def _go_on(
         self, request: Request, kept: DeconvolutionState, parameters: DeconvolveParameters
     ) -> Iterator[Event]:
+        from napari_lfm.methods.plan import options_of
+
         if kept.data.is_movie and len(kept.data.rectified.image) > len(kept.state.x):
             raise RequestError(
                 "A movie that was worked on in several parts cannot be continued.",
                 "Start it again with more iterations.",
             )
+        changed = [n for n in _FIXED if getattr(parameters, n) != getattr(kept.parameters, n)]
+        if changed:
+            raise RequestError(
+                f"A run cannot go on with another {' and '.join(changed)}.",
+                "Set it back, or start again.",
+            )
+        solver = kept.solver.with_options(options_of(parameters))
         started = time.perf_counter() - kept.seconds
         batch = slice(0, len(kept.state.x))
         final = kept.state
-        for progress, new in self._steps(
-            kept.solver, kept.state, parameters, batch, batch.stop, time.perf_counter()
-        ):
+        for progress, new in self._steps(solver, kept.state, parameters, batch, batch.stop):
             final = new
-            yield self._preview(request, parameters, kept.data, kept.solver, new, progress, started)
-        volume = _to_numpy(kept.solver, final)
-        yield self._result(request, parameters, kept.data, kept.solver, final, volume, started)
+            shown = _to_numpy(solver, new)
+            yield self._preview(parameters, kept.data, solver, new, shown, progress, started)
+        volume = _to_numpy(solver, final)
+        yield self._result(request, parameters, kept.data, solver, final, volume, started)
 
     def _steps(
         self,
@@ -231,7 +264,6 @@ class DeconvolveLightfield:
         parameters: DeconvolveParameters,
         batch: slice,
         frames: int,
-        started: float,
     ) -> Iterator[tuple[Progress, State]]:
         first, total = state.iteration, state.iteration + parameters.iterations
         begun = time.perf_counter()
@@ -259,17 +291,16 @@ class DeconvolveLightfield:
 
     def _preview(
         self,
-        request: Request,
         parameters: DeconvolveParameters,
         data: LightfieldData,
         solver: RichardsonLucy,
         state: State,
+        shown: np.ndarray,
         progress: Progress,
         started: float,
     ) -> Preview:
-        shown = _to_numpy(solver, state)
         image = data.volume(shown, parameters.z_um, solver.projector.geometry.planes[0].voxels, "volume")
-        kept = DeconvolutionState(solver, state, data, parameters.z_um, time.perf_counter() - started)
+        kept = DeconvolutionState(solver, state, data, parameters, time.perf_counter() - started)
         return Preview("volume", image, progress, state=kept)
 
     def _result(
@@ -310,7 +341,7 @@ class DeconvolveLightfield:
             },
         )
         image.attrs["provenance"] = provenance
-        kept = DeconvolutionState(solver, state, data, parameters.z_um, seconds)
+        kept = DeconvolutionState(solver, state, data, parameters, seconds)
         return Result({"volume": image}, "volume", provenance, state=kept)
 
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
 
 from napari_lfm.core.events import Progress
 from napari_lfm.core.labelled import labelled
 from napari_lfm.core.problems import Problem, RequestError, raise_for
 from napari_lfm.io.check import check_pixels
 from napari_lfm.lightfield.calibrate import calibrate, check_pitch
-from napari_lfm.lightfield.lattice import Lattice
 from napari_lfm.lightfield.rectify import Rectified, from_lenslet_image, from_vuts, rectify
-from napari_lfm.methods.base import Request
 from napari_lfm.optics.microscope import Microscope, nearest_odd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import xarray as xr
+
+    from napari_lfm.lightfield.lattice import Lattice
+    from napari_lfm.methods.base import Request
 
 MIN_LENSLETS = 5
 MAX_DRIFT_VOXELS = 0.25
@@ -38,6 +43,9 @@ class LightfieldData:
     frame_spacing_s : float or None
         Time between frames where it is known.
     is_movie : bool
+    pixel_um : float
+        Object-space size of one input pixel: the camera's for raw frames, a lenslet's N-th part for frames
+        that came rectified.
     """
 
     rectified: Rectified
@@ -46,6 +54,7 @@ class LightfieldData:
     lattice: Lattice
     frame_spacing_s: float | None
     is_movie: bool
+    pixel_um: float
 
     @property
     def n_pixels(self) -> int:
@@ -60,8 +69,7 @@ class LightfieldData:
         # the voxel's centre on the rectified grid, then on the raw frame, then micrometres
         to_rectified = np.diag([ny / sy, nx / sx, 1.0])
         to_rectified[:2, 2] = 0.5 * ny / sy - 0.5, 0.5 * nx / sx - 0.5
-        step = self.microscope.object_pixel_um
-        plane = np.diag([step, step, 1.0]) @ self.rectified.affine_px @ to_rectified
+        plane = np.diag([self.pixel_um, self.pixel_um, 1.0]) @ self.rectified.affine_px @ to_rectified
         dz = float(z_um[1] - z_um[0]) if len(z_um) > 1 else self.microscope.depth_of_field_um
         affine = np.eye(4)
         affine[0, 0], affine[0, 3] = dz, z_um[0]
@@ -155,18 +163,18 @@ def expected_cells(request: Request) -> tuple[int, tuple[int, int]]:
     assert microscope is not None
     if "v" in image.dims:
         return int(image.sizes["v"]), (int(image.sizes["t"]), int(image.sizes["s"]))
-    height, width = image.shape[-2:]
     if request.layout.startswith("lenslet:"):
         n = int(request.layout.partition(":")[2])
-        return n, (height // n, width // n)
+        return n, (image.shape[-2] // n, image.shape[-1] // n)
+    height, width = map(float, image.shape[-2:])
     lattice = request.lattice
     pitch = lattice.pitch_px if lattice else (microscope.nominal_pitch_px or 15.0,) * 2
     if request.region_px is not None:
         y0, x0, y1, x1 = request.region_px
         height, width = min(height, y1 - y0) + pitch[0], min(width, x1 - x0) + pitch[1]
-    rows, columns = int(height / pitch[0]), int(width / pitch[1])
-    if microscope.lenslets is not None and microscope.lenslets.lattice == "hexagonal":
-        rows = int(height / (pitch[0] * np.sqrt(3)))
+    hexagonal = microscope.lenslets is not None and microscope.lenslets.lattice == "hexagonal"
+    cell_height = pitch[0] * float(np.sqrt(3)) if hexagonal else pitch[0]
+    rows, columns = int(height / cell_height), int(width / pitch[1])
     return nearest_odd(float(np.mean(pitch))), (max(1, rows), max(1, columns))
 
 
@@ -181,20 +189,24 @@ def prepare(request: Request) -> Iterator[Progress | LightfieldData]:
     raise_for(check_input(request))
     image, microscope = request.inputs["image"], request.microscope
     assert microscope is not None
-    raise_for(check_pixels(image, 2.0**microscope.camera.bit_depth - 1))
+    seen = check_pixels(image, 2.0**microscope.camera.bit_depth - 1)
+    raise_for(seen)
+    for problem in seen:
+        yield Progress(0, 1, str(problem))
     is_movie = image.dims[0] == "t" and image.ndim == 3
     if "v" in image.dims:
-        yield _data(from_vuts(np.asarray(image, np.float32)), None, microscope, image, False)
+        yield _data(from_vuts(np.asarray(image, np.float32)), None, microscope, image, rectified_before=True)
         return
-    frames = image.data
+    frames, white, dark = image.data, request.inputs.get("white"), request.inputs.get("dark")
     if request.layout.startswith("lenslet:"):
         n = int(request.layout.partition(":")[2])
-        white = request.inputs.get("white")
-        flat = None if white is None else from_lenslet_image(np.asarray(white, np.float32), n).image[0]
-        yield _data(from_lenslet_image(frames, n), flat, microscope, image, is_movie)
+        level = np.float32(0) if dark is None else _mean_frame(dark)
+        flat = None
+        if white is not None:
+            flat = from_lenslet_image(np.asarray(white, np.float32) - level, n).image[0]
+        yield _data(from_lenslet_image(frames - level, n), flat, microscope, image, rectified_before=True)
         return
     lattice = request.lattice
-    white, dark = request.inputs.get("white"), request.inputs.get("dark")
     if lattice is None:
         yield Progress(0, 1, "Finding the lenslets")
         first = image.isel(t=0) if is_movie else image
@@ -221,7 +233,12 @@ def prepare(request: Request) -> Iterator[Progress | LightfieldData]:
             np.asarray(white, np.float32), lattice, n, dark=offset, region_px=request.region_px
         ).image[0]
     yield Progress(1, 1, "Rectifying")
-    yield _data(rectified, flat, microscope, image, is_movie)
+    yield _data(rectified, flat, microscope, image)
+
+
+def _mean_frame(dark: xr.DataArray) -> np.ndarray:
+    frames = np.asarray(dark, np.float32)
+    return frames if frames.ndim == 2 else np.asarray(frames.mean(0))
 
 
 def _data(
@@ -229,10 +246,14 @@ def _data(
     white: np.ndarray | None,
     microscope: Microscope,
     image: xr.DataArray,
-    is_movie: bool,
+    rectified_before: bool = False,
 ) -> LightfieldData:
+    is_movie = image.ndim == 3
     spacing = None
     if is_movie and "t" in image.coords and image.sizes["t"] > 1:
         times = image.coords["t"].values
         spacing = float(times[1] - times[0]) or None
-    return LightfieldData(rectified, white, microscope, rectified.lattice, spacing, is_movie)
+    pixel = microscope.object_pixel_um
+    if rectified_before and microscope.lenslet_um is not None:
+        pixel = microscope.lenslet_um / rectified.cell_px[1]  # no longer the camera's pixels
+    return LightfieldData(rectified, white, microscope, rectified.lattice, spacing, is_movie, pixel)

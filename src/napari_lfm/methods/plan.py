@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,6 @@ import torch
 from napari_lfm.core.devices import memory_budget, pick_device
 from napari_lfm.core.events import Progress
 from napari_lfm.core.problems import Estimate, Problem, RequestError
-from napari_lfm.methods.base import Request
 from napari_lfm.methods.lightfield_data import LightfieldData, expected_cells
 from napari_lfm.methods.solver import Measurement, Options, RichardsonLucy
 from napari_lfm.optics.projector import Geometry, LensletProjector, Plane, Storage
@@ -21,6 +19,9 @@ from napari_lfm.optics.psf import CellOptics
 from napari_lfm.optics.vignetting import fit_pupil, pixel_response
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from napari_lfm.methods.base import Request
     from napari_lfm.methods.deconvolve_lightfield import DeconvolveParameters
 
 log = logging.getLogger(__name__)
@@ -128,9 +129,7 @@ def make_plan(request: Request, data: LightfieldData | None = None, device: str 
     """
     parameters, microscope = request.parameters, request.microscope
     assert microscope is not None
-    n, cells = (
-        (data.n_pixels, data.rectified.cells) if data is not None else expected_cells(request)
-    )
+    n, cells = (data.n_pixels, data.rectified.cells) if data is not None else expected_cells(request)
     optics = CellOptics.of(microscope, n)
     planes, n_fine = planes_of(parameters)  # type: ignore[arg-type]
     widths = [optics.half_width(p.z_um) for p in planes[:n_fine]]
@@ -229,14 +228,20 @@ def build_solver(
         yield Progress(done, total, "Computing the point spread function")
     seen = projector.image_to_channels(torch.from_numpy(response)[None].to(device))
     measurement = _measurement(projector, data, parameters, seen, batch)
-    options = Options(
+    down, right = (c / optics.magnification / parameters.voxels_per_lenslet for c in optics.cell_um)
+    yield RichardsonLucy(
+        projector, measurement, options_of(parameters), plan.n_fine, (parameters.z_step_um, down, right)
+    )
+
+
+def options_of(parameters: DeconvolveParameters) -> Options:
+    """Return the part of the parameters that steers the iteration."""
+    return Options(
         fit_offset=parameters.fit_offset,
         accelerate=parameters.accelerate,
         total_variation=parameters.total_variation,
         anti_aliasing=parameters.anti_aliasing,
     )
-    voxel = optics.pitch_um / optics.magnification / parameters.voxels_per_lenslet
-    yield RichardsonLucy(projector, measurement, options, plan.n_fine, (parameters.z_step_um, voxel, voxel))
 
 
 def _measurement(
@@ -251,11 +256,11 @@ def _measurement(
     channels = projector.image_to_channels(frames)
     read = camera.read_noise_e**2 / camera.gain_e_per_count  # grey values: variance over gain
     # a few pixels in a hundred may stay below zero and are clipped; a larger shift would slow the rest
-    low = float(torch.quantile(channels.flatten()[:: max(1, channels.numel() // 1_000_000)], 0.01))
-    shift = max(read, -low)
-    variance = (frames.clamp(min=0) / camera.gain_e_per_count + read / camera.gain_e_per_count) * torch.from_numpy(
-        rectified.variance_factor
-    ).to(frames)
+    some = channels.flatten(1)[:, :: max(1, channels[0].numel() // 200_000)]
+    shift = (-torch.quantile(some, 0.01, dim=1)).clamp(min=read).reshape(-1, 1, 1, 1)
+    variance = (
+        frames.clamp(min=0) / camera.gain_e_per_count + read / camera.gain_e_per_count
+    ) * torch.from_numpy(rectified.variance_factor).to(frames)
     noise = float(torch.sqrt(variance.sum() / (frames**2).sum().clamp(min=1e-12)))
     area = rectified.grid.area_px
     return Measurement(channels, response, parameters.background_counts * area, shift, noise)
@@ -272,7 +277,10 @@ def _paths(precision: str) -> list[tuple[Storage, bool]]:
 def _psf_bytes(geometry: Geometry) -> int:
     (ny, nx), total = geometry.optics.cell_px, 0
     for plane in geometry.planes:
-        hy, hx = (min(a, b) for a, b in zip(geometry.optics.half_width(plane.z_um), geometry.half_width, strict=True))
+        hy, hx = (
+            min(a, b)
+            for a, b in zip(geometry.optics.half_width(plane.z_um), geometry.half_width, strict=True)
+        )
         representatives = plane.channels if len(geometry.group) < 8 else (plane.channels + 7) // 4
         total += representatives * (2 * hy + 1) * ny * (2 * hx + 1) * nx * 4
     return total

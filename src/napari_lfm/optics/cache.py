@@ -38,9 +38,10 @@ def load(key: str) -> np.ndarray | None:
     path = cache_dir() / f"{key}.npy"
     try:
         array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-        os.utime(path)
     except (OSError, ValueError, EOFError):
         return None
+    with contextlib.suppress(OSError):  # a shared, read-only cache is as good
+        os.utime(path)
     return array
 
 

@@ -7,13 +7,17 @@ contiguous halves. The factor 1/sqrt(2) of the orthonormal parity basis sits in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from napari_lfm.optics.fold import FrequencyFold
 from napari_lfm.optics.symmetry import Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_lfm.optics.fold import FrequencyFold
 
 
 def inverse(op: Operation) -> Operation:

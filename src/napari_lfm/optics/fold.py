@@ -8,12 +8,15 @@ times odd channels) the matrix is real. Both facts are exact; nothing is approxi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_lfm.optics.symmetry import HALF_TURN, Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ def act_on_frequency(g: Operation, f: np.ndarray, period: tuple[int, int]) -> np
     """Return ``g f`` modulo the period; `f` has shape (..., 2)."""
     out = f[..., ::-1] if g.transpose else f
     signs = np.array([-1 if g.flip_y else 1, -1 if g.flip_x else 1])
-    return np.mod(out * signs, np.array(period))
+    moved: np.ndarray = np.mod(out * signs, np.array(period))
+    return moved
 
 
 def half_plane_index(f: np.ndarray, period: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

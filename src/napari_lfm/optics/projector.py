@@ -13,164 +13,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.fft
 import torch
 
 from napari_lfm.optics import cache
 from napari_lfm.optics.channels import ChannelTables, inverse, mix, wrap
 from napari_lfm.optics.fold import FrequencyFold, act_on_frequency, fold_frequencies, half_plane_index
-from napari_lfm.optics.psf import CellOptics, LightfieldPsf
-from napari_lfm.optics.symmetry import HALF_TURN, Operation
+from napari_lfm.optics.geometry import Geometry, Plane, Storage
+from napari_lfm.optics.psf import LightfieldPsf
+from napari_lfm.optics.symmetry import HALF_TURN
 
-Storage = Literal["float32", "float16", "bfloat16"]
-_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Geometry", "LensletProjector", "Plane", "Storage"]
+
 FRAMES_AT_ONCE = 8
-
-
-@dataclass(frozen=True)
-class Plane:
-    """One depth of the volume: its z and its voxels (sy, sx) per cell."""
-
-    z_um: float
-    voxels: tuple[int, int]
-
-    @property
-    def channels(self) -> int:
-        """Voxels of this plane under one cell."""
-        return self.voxels[0] * self.voxels[1]
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Sizes of a projector, and what it will cost, before anything is computed.
-
-    Parameters
-    ----------
-    optics : CellOptics
-    planes : tuple of Plane
-    cells : tuple of int
-        Observed cells (rows, columns).
-    margin : tuple of int
-        Unobserved cells on each side that may hold light all the same.
-    half_width : tuple of int
-        Largest half width (y, x) of the point spread function, in cells.
-    """
-
-    optics: CellOptics
-    planes: tuple[Plane, ...]
-    cells: tuple[int, int]
-    margin: tuple[int, int]
-    half_width: tuple[int, int]
-    symmetric: bool = True
-
-    @classmethod
-    def plan(
-        cls,
-        optics: CellOptics,
-        planes: Sequence[Plane],
-        cells: tuple[int, int],
-        margin: tuple[int, int] | None = None,
-        max_half_width: tuple[int, int] | None = None,
-        symmetric: bool = True,
-    ) -> Geometry:
-        """Choose half width and margin: the margin is the half width unless given."""
-        widths = np.array([optics.half_width(p.z_um) for p in planes])
-        half = tuple(int(v) for v in widths.max(0))
-        if max_half_width is not None:
-            half = (min(half[0], max_half_width[0]), min(half[1], max_half_width[1]))
-        margin = half if margin is None else margin  # type: ignore[assignment]
-        return cls(optics, tuple(planes), cells, margin, half, symmetric)  # type: ignore[arg-type]
-
-    @property
-    def volume_cells(self) -> tuple[int, int]:
-        """Cells (Ty, Tx) of the enlarged volume."""
-        return self.cells[0] + 2 * self.margin[0], self.cells[1] + 2 * self.margin[1]
-
-    @property
-    def group(self) -> tuple[Operation, ...]:
-        """Symmetries shared by the optics, the planes and the FFT grid."""
-        if not self.symmetric:
-            return (Operation(False, False, False),)
-        square = all(p.voxels[0] == p.voxels[1] for p in self.planes) and self._square_period_pays
-        return tuple(g for g in self.optics.group if square or not g.transpose)
-
-    @property
-    def _needed(self) -> tuple[int, int]:
-        # a source at the far margin must not wrap round into the observed cells
-        return tuple(  # type: ignore[return-value]
-            n + m + h for n, m, h in zip(self.cells, self.margin, self.half_width, strict=True)
-        )
-
-    @property
-    def _square_period_pays(self) -> bool:
-        y, x = self._needed
-        return max(y, x) ** 2 <= 2 * y * x
-
-    @property
-    def period(self) -> tuple[int, int]:
-        """FFT size (y, x) in cells."""
-        y, x = (scipy.fft.next_fast_len(n, real=True) for n in self._needed)
-        return (max(y, x), max(y, x)) if any(g.transpose for g in self.group) else (y, x)
-
-    @property
-    def voxel_channels(self) -> int:
-        """Voxels under one cell, all planes."""
-        return sum(p.channels for p in self.planes)
-
-    @property
-    def pixel_channels(self) -> int:
-        """Pixels of one cell."""
-        return self.optics.cell_px[0] * self.optics.cell_px[1]
-
-    @property
-    def frequencies(self) -> int:
-        """Matrices that must be stored."""
-        py, px = self.period
-        if HALF_TURN not in self.group:
-            return py * (px // 2 + 1)
-        if any(g.transpose for g in self.group):
-            half = py // 2 + 1
-            return half * (half + 1) // 2
-        return (py // 2 + 1) * (px // 2 + 1)
-
-    def matrix_bytes(self, storage: Storage = "float32") -> int:
-        """Size of the stored operator."""
-        item = _BYTES[storage] if HALF_TURN in self.group else 8
-        return self.frequencies * self.pixel_channels * self.voxel_channels * item
-
-    def plane_bytes(self) -> int:
-        """Working memory that building or streaming one plane takes at most."""
-        py, px = self.period
-        spectrum = py * (px // 2 + 1) * self.pixel_channels * 8
-        reps = max(
-            len(LightfieldPsf(self.optics, v).representatives) for v in {p.voxels for p in self.planes}
-        )
-        block = self.frequencies * self.pixel_channels * max(p.channels for p in self.planes) * 8
-        os = self.optics.oversampling
-        field = math.prod(
-            (2 * h + 3) * n * os for h, n in zip(self.half_width, self.optics.cell_px, strict=True)
-        )
-        return max(2 * spectrum * reps + 2 * block, 8 * field * 6)
-
-    def vector_bytes(self, frames: int = 1) -> int:
-        """Working memory of one forward or adjoint product for `frames` frames."""
-        py, px = self.period
-        channels = self.voxel_channels + self.pixel_channels
-        return frames * channels * py * px * 4 * 5
-
-    def key(self) -> str:
-        """Return a hash of everything the operator depends on."""
-        planes = [[round(p.z_um, 6), *p.voxels] for p in self.planes]
-        text = json.dumps(
-            [self.optics.key(), planes, self.period, self.half_width, len(self.group)], sort_keys=True
-        )
-        return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 class LensletProjector:
@@ -255,10 +115,12 @@ class LensletProjector:
     def _images(self, use_cache: bool) -> Iterator[np.ndarray]:
         """Yield the point spread function's representative images, plane by plane, through the cache."""
         g = self.geometry
-        found = [cache.load(self._psf_key(p)) if use_cache else None for p in g.planes]
+        found = [self._cached_images(p) if use_cache else None for p in g.planes]
         todo: dict[tuple[int, int], Iterator[np.ndarray]] = {}
         for voxels in {p.voxels for p, f in zip(g.planes, found, strict=True) if f is None}:
-            depths = [p.z_um for p, f in zip(g.planes, found, strict=True) if f is None and p.voxels == voxels]
+            depths = [
+                p.z_um for p, f in zip(g.planes, found, strict=True) if f is None and p.voxels == voxels
+            ]
             todo[voxels] = self._psf(voxels).planes(depths)
         for plane, images in zip(g.planes, found, strict=True):
             if images is None:
@@ -268,6 +130,12 @@ class LensletProjector:
                 yield fresh
             else:
                 yield np.array(images)
+
+    def _cached_images(self, plane: Plane) -> np.ndarray | None:
+        psf, found = self._psf(plane.voxels), cache.load(self._psf_key(plane))
+        size = zip(psf.half_width(plane.z_um), self.geometry.optics.cell_px, strict=True)
+        wanted = (len(psf.representatives), *((2 * h + 1) * n for h, n in size))
+        return found if found is not None and found.shape == wanted else None
 
     def _psf(self, voxels: tuple[int, int]) -> LightfieldPsf:
         return LightfieldPsf(self.geometry.optics, voxels, max_half_width=self.geometry.half_width)
@@ -419,12 +287,13 @@ class LensletProjector:
         -------
         tensor, shape (frames, rows * Ny, columns * Nx)
         """
-        pixels = _Project.apply(self.volume_to_channels(volume), self)
+        pixels: torch.Tensor = _Product.apply(self.volume_to_channels(volume), self, False)  # type: ignore[no-untyped-call]
         return self.channels_to_image(pixels)
 
     def adjoint(self, image: torch.Tensor) -> torch.Tensor:
-        """Apply the adjoint of `forward`; shapes the other way round."""
-        return self.channels_to_volume(self.backproject(self.image_to_channels(image)))
+        """Apply the adjoint of `forward`, differentiable too; shapes the other way round."""
+        voxels: torch.Tensor = _Product.apply(self.image_to_channels(image), self, True)  # type: ignore[no-untyped-call]
+        return self.channels_to_volume(voxels)
 
     def image_to_channels(self, image: torch.Tensor) -> torch.Tensor:
         """(frames, rows * Ny, columns * Nx) -> (frames, Ny * Nx, rows, columns), stored order."""
@@ -470,15 +339,18 @@ class LensletProjector:
         return tables.to_natural if back else tables.to_stored
 
 
-class _Project(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, x: torch.Tensor, projector: LensletProjector) -> torch.Tensor:
-        ctx.projector = projector  # type: ignore[attr-defined]
-        return projector.project(x)
+class _Product(torch.autograd.Function):
+    """Projection or back-projection; each is the other's gradient, so that all orders exist."""
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return ctx.projector.backproject(grads[0]), None  # type: ignore[attr-defined]
+    def forward(ctx: Any, data: torch.Tensor, projector: LensletProjector, adjoint: bool) -> torch.Tensor:
+        ctx.projector, ctx.adjoint = projector, adjoint
+        return projector.backproject(data) if adjoint else projector.project(data)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        back: torch.Tensor = _Product.apply(grads[0], ctx.projector, not ctx.adjoint)  # type: ignore[no-untyped-call]
+        return back, None, None
 
 
 def _turn(matrix: torch.Tensor, adjoint: bool) -> torch.Tensor:

@@ -9,13 +9,16 @@ pixel. Nothing is ever divided out of the data.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from scipy.optimize import nnls
 
 from napari_lfm.optics.projector import Geometry, LensletProjector, Plane
-from napari_lfm.optics.psf import CellOptics
+
+if TYPE_CHECKING:
+    from napari_lfm.optics.psf import CellOptics
 
 KNOTS = 6
 LIMITS = (0.25, 1.25)  # in the dark gaps a white frame shows stray light that follows no ray
@@ -31,7 +34,9 @@ def slab_cell(optics: CellOptics) -> np.ndarray:
     return out
 
 
-def fit_pupil(white_cell: np.ndarray, optics: CellOptics, knots: int = KNOTS) -> tuple[tuple[float, ...], float]:
+def fit_pupil(
+    white_cell: np.ndarray, optics: CellOptics, knots: int = KNOTS
+) -> tuple[tuple[float, ...], float]:
     """Fit the radial intensity of the pupil to the mean lenslet of a white frame.
 
     Parameters
