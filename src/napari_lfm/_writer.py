@@ -19,15 +19,16 @@ def write_image(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
 
 
 def write_image_layers(path: str, layers: Sequence[tuple[Any, Mapping[str, Any], str]]) -> list[str]:
-    """Write several layers: the first image to `path`, each further one beside it, named after its layer."""
+    """Write several layers: the first image to `path`, each other one beside it, named after its layer."""
     from napari_lfm.io.write import further_path
     from napari_lfm.io.write import write_image as write
 
     written: list[str] = []
     taken = {Path(path)}
+    first = next((i for i, (_, _, kind) in enumerate(layers) if kind != "points"), 0)
     for number, (data, meta, kind) in enumerate(layers):
         name = str(meta.get("name") or f"{kind}-{number}")
-        if not written and kind != "points":
+        if number == first:
             place = Path(path)
         else:
             suffix = ".csv" if kind == "points" else ".tif"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -11,6 +11,9 @@ import tifffile
 
 from napari_lfm.core.problems import RequestError
 from napari_lfm.io.read import read_image, read_lightfield
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 STACK = np.random.default_rng(0).integers(0, 1000, (6, 64, 64)).astype(np.uint16)
 
@@ -151,7 +154,12 @@ def test_complex_numbers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("axes", "what"),
-    [("ZY", "does not name axes"), ("ZZX", "does not name axes"), ("QYX", "does not name axes"), ("TZYX", "do not fit")],
+    [
+        ("ZY", "does not name axes"),
+        ("ZZX", "does not name axes"),
+        ("QYX", "does not name axes"),
+        ("TZYX", "do not fit"),
+    ],
 )
 def test_wrong_axes(tmp_path: Path, axes: str, what: str) -> None:
     tifffile.imwrite(tmp_path / "a.tif", STACK)

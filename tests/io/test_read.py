@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -9,6 +9,9 @@ import tifffile
 
 from napari_lfm.core.problems import RequestError
 from napari_lfm.io.read import read_image, read_lightfield
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 STACK = np.arange(3 * 8 * 9, dtype=np.uint16).reshape(3, 8, 9)
 OPTICS = SimpleNamespace(object_pixel_um=6.5 / 60, lenslet_um=100 / 60)
@@ -53,7 +56,7 @@ def test_imagej_other_lengths_become_micrometres(
 def test_imagej_unit_that_is_no_length_gives_no_size(tmp_path: Path, unit: str) -> None:
     path = imagej(tmp_path / "a.tif", unit=unit, spacing=1.5)
     assert read_image(path, kind=None).attrs["spacing"] == {}
-    with pytest.raises(RequestError, match="no size along z, y, x.*--voxel-um"):
+    with pytest.raises(RequestError, match=r"no size along z, y, x.*--voxel-um"):
         read_image(path, kind="stack")
 
 
@@ -107,7 +110,9 @@ def test_ome_size_in_pixels_is_no_size(tmp_path: Path) -> None:
     assert read_image(path, "image").attrs["spacing"] == {}
 
 
-@pytest.mark.parametrize(("kind", "first"), [("stack", "z"), ("image", "t"), ("lightfield", "t"), (None, "z")])
+@pytest.mark.parametrize(
+    ("kind", "first"), [("stack", "z"), ("image", "t"), ("lightfield", "t"), (None, "z")]
+)
 def test_unnamed_leading_axis(tmp_path: Path, kind: str | None, first: str) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, STACK, photometric="minisblack")
@@ -138,7 +143,7 @@ def test_voxel_size_given_overrides_the_file(tmp_path: Path) -> None:
     assert read_image(path, voxel_um=(3, 0.1, 0.2)).attrs["spacing"] == {"z": 3.0, "y": 0.1, "x": 0.2}
     with pytest.raises(RequestError, match="two numbers"):
         read_image(path, voxel_um=(0.1, 0.2))
-    with pytest.raises(RequestError, match="not valid.*above 0"):
+    with pytest.raises(RequestError, match=r"not valid.*above 0"):
         read_image(path, voxel_um=(0, 0.1, 0.2))
 
 
@@ -153,7 +158,9 @@ def test_big_endian_and_bits_become_plain_numbers(tmp_path: Path) -> None:
 
 def test_raw_light_field_takes_its_scale_from_the_microscope(tmp_path: Path) -> None:
     path = tmp_path / "raw.tif"
-    tifffile.imwrite(path, np.zeros((30, 45), np.uint16), resolution=(1538, 1538), resolutionunit="CENTIMETER")
+    tifffile.imwrite(
+        path, np.zeros((30, 45), np.uint16), resolution=(1538, 1538), resolutionunit="CENTIMETER"
+    )
     assert read_lightfield(path).attrs["spacing"] == pytest.approx({"y": 6.5, "x": 6.5}, rel=1e-3)
     image = read_lightfield(path, OPTICS)
     assert image.attrs["spacing"] == {"y": 6.5 / 60, "x": 6.5 / 60}
@@ -214,7 +221,9 @@ def test_layout_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "raw.tif", STACK[0])
     with pytest.raises(RequestError, match="not layout 'vuts'"):
         read_lightfield(tmp_path / "raw.tif", layout="vuts")
-    tifffile.imwrite(tmp_path / "four.tif", np.zeros((5, 4, 8, 9), np.uint8), imagej=True, metadata={"axes": "TCYX"})
+    tifffile.imwrite(
+        tmp_path / "four.tif", np.zeros((5, 4, 8, 9), np.uint8), imagej=True, metadata={"axes": "TCYX"}
+    )
     with pytest.raises(RequestError, match="has a c axis"):
         read_lightfield(tmp_path / "four.tif")
 

@@ -93,7 +93,7 @@ def replacing_folder(path: Path, needed_bytes: int = 0) -> Iterator[Path]:
         yield temporary
         for folder, _, names in os.walk(temporary):
             for name in names:
-                with open(os.path.join(folder, name), "rb") as file:
+                with open(os.path.join(folder, name), "r+b") as file:  # Windows flushes no others
                     os.fsync(file.fileno())
         if existed:
             os.rename(target, aside)

@@ -17,7 +17,7 @@ from napari_lfm.core.labelled import affine_of, labelled
 from napari_lfm.core.problems import LfmError, RequestError
 from napari_lfm.io.axes import ORDER, Kind, canonical, name_axes
 from napari_lfm.io.ome_zarr import is_zarr, read_ome_zarr
-from napari_lfm.io.record import apply_record
+from napari_lfm.io.record import apply_record, exact_spacing
 from napari_lfm.io.tiff import describe
 from napari_lfm.io.units import length_in_um, time_in_s
 
@@ -68,6 +68,9 @@ def layer_data_from(
     if "c" in dims and "c" in image.coords and image["c"].dtype.kind not in "iuf":
         image = image.drop_vars("c")  # names have no place on an axis in napari
     matrix = affine_of(image)
+    if "affine_um" not in image.attrs:
+        spacing = exact_spacing(image)
+        np.fill_diagonal(matrix[:-1, :-1], [spacing.get(d, 1.0) for d in dims])
     arguments: dict[str, Any] = {
         "name": name or ("image" if image.name is None else str(image.name)),
         "axis_labels": dims,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import csv
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,21 +97,41 @@ def read_points(path: str | Path) -> pd.DataFrame:
             f"Its first columns must be {', '.join(COLUMNS)} (CSV with commas).",
         )
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        # only empty cells are missing: a column may hold the word NA
-        points = pd.read_csv(
-            io.StringIO(text), float_precision="round_trip", keep_default_na=False, na_values=[""]
+        # not pandas' reader: it shortens rows silently, and rounds the last digit in some versions
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header, *rows = [row for row in csv.reader(file) if row]
+        for number, row in enumerate(rows, 1):
+            if len(row) != len(header):
+                raise ValueError(f"row {number} has {len(row)} cells, not {len(header)}")
+        columns = zip(*rows, strict=True) if rows else [()] * len(header)
+        points = pd.DataFrame(
+            {
+                name: _converted(pd.Series(cells, dtype=str))
+                for name, cells in zip(header, columns, strict=True)
+            }
         )
         points[list(COLUMNS)] = points[list(COLUMNS)].astype(float)
     except OSError as error:
         raise not_readable(path, error) from None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, csv.Error) as error:
         raise RequestError(f"A row of {path.name} cannot be read ({error}).", "Mend or remove it.") from None
     provenance = read_sidecar(path)
     if provenance:
         points.attrs["provenance"] = provenance
     points.attrs["source"] = str(path)
     return points
+
+
+def _converted(cells: pd.Series) -> pd.Series:
+    """Return a column of text as whole numbers, numbers (empty cells are NaN), truths, or as it is."""
+    for kind in ("int64", "float64"):
+        try:
+            return cells.replace("", "nan").astype(kind) if kind == "float64" else cells.astype(kind)
+        except (ValueError, OverflowError):
+            continue
+    if len(cells) and cells.isin(["True", "False"]).all():
+        return cells == "True"
+    return cells
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:

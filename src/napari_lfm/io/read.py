@@ -92,7 +92,7 @@ def read_image(
         given["voxel_um"] = [float(v) for v in voxel_um]
     if given:
         image.attrs["read"] = given
-    image.attrs["source"] = str(path)
+    image.attrs["source"] = str(path.absolute())
     if image.name is None:
         image.name = _stem(path)
     if kind == "stack":
@@ -195,18 +195,21 @@ def _from_tiff(
         logger.info("%s holds %d images; this is number %d.", path.name, len(found), index)
     series = found[index]
     _refuse_odd_pixels(series, coloured=axes is None)
-    movie = "T" in series.axes or (kind in ("image", "lightfield") and len(series.shape) > 2)
+    known = series.record.get("dims") if axes is None else None
+    if known:
+        movie = "t" in known and "v" not in known
+    else:
+        named = parse_axes(axes, series.shape, path.name) if axes is not None else None
+        dims = named or name_axes(series.axes, series.shape, kind, path.name)
+        movie = "t" in dims and series.shape[dims.index("t")] > 1
     pixels = read_pixels(series, lazy=movie or series.nbytes > LAZY_BYTES)
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8)
-    if axes is None and series.record:
+    if known:
         image = apply_record(pixels, series.record, str(path))
         if image is not None:
             return image
         logger.warning("The record in %s does not fit its pixels and is ignored.", path.name)
-    if axes is not None:
-        dims = parse_axes(axes, series.shape, path.name)
-    else:
         dims = name_axes(series.axes, series.shape, kind, path.name)
     order = canonical(dims)
     image = labelled(
@@ -295,7 +298,10 @@ def _raw_or_vuts(path: Path, layout: str) -> xr.DataArray:
     if len(series.shape) == 4 and not ours and (layout == "vuts" or unnamed):
         data = read_pixels(series, lazy=False)
         return xr.DataArray(
-            data, dims=LIGHT_FIELD_DIMS, name=_stem(path), attrs={"spacing": {}, "source": str(path)}
+            data,
+            dims=LIGHT_FIELD_DIMS,
+            name=_stem(path),
+            attrs={"spacing": {}, "source": str(path.absolute())},
         )
     return read_image(path, "lightfield")
 
@@ -320,7 +326,10 @@ def _vuts_from_npz(path: Path) -> xr.DataArray:
             "Save one array (v, u, t, s) under the name 'vuts'.",
         )
     return xr.DataArray(
-        four[chosen], dims=LIGHT_FIELD_DIMS, name=_stem(path), attrs={"spacing": {}, "source": str(path)}
+        four[chosen],
+        dims=LIGHT_FIELD_DIMS,
+        name=_stem(path),
+        attrs={"spacing": {}, "source": str(path.absolute())},
     )
 
 

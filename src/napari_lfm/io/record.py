@@ -6,6 +6,7 @@ evenly spaced, the index-to-world matrix of a rotated lattice, microscope, latti
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -25,19 +26,20 @@ _OWN_PLACE = {"spacing", "affine_um", "provenance", "source"}
 def jsonable(value: Any) -> Any:
     """Return `value` with numpy arrays and scalars, tuples and mappings made JSON-ready.
 
+    NaN and infinity, which JSON has not, become the words ``nan``, ``inf`` and ``-inf``: a figure that
+    went wrong must not keep a result from being saved.
+
     Raises
     ------
     TypeError
-        If something in it has no JSON form; NaN and infinity have none.
+        If something in it has no JSON form.
     """
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, np.ndarray | np.generic):
         return jsonable(value.tolist())
     if isinstance(value, float):
-        if not np.isfinite(value):
-            raise TypeError(f"{value} has no JSON form")
-        return value
+        return value if np.isfinite(value) else str(value)
     if isinstance(value, Mapping):
         return {str(k): jsonable(v) for k, v in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
@@ -51,13 +53,7 @@ def make_record(image: xr.DataArray, provenance: Mapping[str, Any] | None = None
     """Return the JSON-ready record of `image`; `provenance` replaces the one in its attributes."""
     listed = [d for d in map(str, image.dims) if not _even(image, d)]
     even = image.drop_vars(listed)
-    spacing, origin = spacing_of(even), origin_of(even)
-    for dim, kept in image.attrs.get("spacing", {}).items():
-        # the mean step differs from the true one in the last digit: prefer what gives the same numbers
-        if dim in origin and np.array_equal(
-            even.coords[dim], origin[dim] + kept * np.arange(even.sizes[dim])
-        ):
-            spacing[dim] = float(kept)
+    spacing, origin = exact_spacing(even), origin_of(even)
     record: dict[str, Any] = {
         "napari_lfm": __version__,
         "dims": [str(d) for d in image.dims],
@@ -93,6 +89,22 @@ def make_record(image: xr.DataArray, provenance: Mapping[str, Any] | None = None
     return record
 
 
+def exact_spacing(image: xr.DataArray) -> dict[str, float]:
+    """Return the spacing of every dim, as it was given where that reproduces the coordinates.
+
+    The mean step between coordinates differs from it in the last digit, and 0.09999999999999999 is
+    nothing to show to anyone.
+    """
+    spacing = spacing_of(image)
+    for dim, kept in image.attrs.get("spacing", {}).items():
+        if dim not in image.dims or dim not in image.coords:
+            continue
+        values = image.coords[dim].values
+        if np.array_equal(values, values[0] + kept * np.arange(len(values))):
+            spacing[dim] = float(kept)
+    return spacing
+
+
 def apply_record(data: Any, record: Mapping[str, Any], source: str = "") -> xr.DataArray | None:
     """Return `data` labelled as `record` says, or None when the record does not fit the data.
 
@@ -103,6 +115,7 @@ def apply_record(data: Any, record: Mapping[str, Any], source: str = "") -> xr.D
         return None
     if [n for n in data.shape if n != 1] != [n for n in shape if n != 1]:
         return None
+    record = copy.deepcopy(dict(record))  # the file's description may be used again
     attrs = dict(record.get("attrs", {}))
     if "affine_um" in record:
         attrs["affine_um"] = record["affine_um"]

@@ -7,6 +7,7 @@ import re
 import struct
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -146,6 +147,13 @@ def describe(path: Path) -> list[TiffSeries]:
         If it is no TIFF, is truncated, or has no image in it.
     """
     check_file(path)
+    stat = path.stat()
+    # opening a movie asks several times, and ten thousand pages take a second to walk through
+    return list(_describe_file(path, stat.st_mtime_ns, stat.st_size, stat.st_ino))
+
+
+@lru_cache(maxsize=8)
+def _describe_file(path: Path, *_stamp: int) -> list[TiffSeries]:
     with _complaints() as said:
         try:
             with tifffile.TiffFile(path) as tif:
