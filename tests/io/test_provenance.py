@@ -183,6 +183,12 @@ def test_command_leaves_defaults_out_when_it_knows_them() -> None:
     assert [w for w in found if "=" in w] == ["z_min_um=-7.5"]
 
 
+def test_microscope_changed_under_a_known_name_is_written_out() -> None:
+    changed = {**MICROSCOPE, "wavelength_um": 0.6}
+    assert "--microscope 'my scope'" in as_command(record(), presets={"my scope": MICROSCOPE})
+    assert "--microscope microscope.json" in as_command(record(), presets={"my scope": changed})
+
+
 def test_command_of_a_stack_says_how_to_read_it() -> None:
     stack = labelled(np.zeros((3, 4, 5), np.uint8), "zyx", {})
     stack.attrs |= {"source": "s.tif", "read": {"axes": "ZYX", "voxel_um": [0.3, 0.1, 0.1]}}

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import pprint
 import shlex
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from napari_lfm.io.record import jsonable
+
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
 _LENSLET_DIMS = ["v", "u", "t", "s"]
 
@@ -18,7 +21,7 @@ def as_command(
     *,
     output: str = "result.tif",
     defaults: Mapping[str, Any] | None = None,
-    presets: Collection[str] = (),
+    presets: Collection[str] | Mapping[str, Any] = (),
 ) -> str:
     """Return the shell command that repeats a run.
 
@@ -33,8 +36,9 @@ def as_command(
         Where the result is to go.
     defaults : mapping, optional
         Default values of the method's parameters: those are left out. Without it all are written.
-    presets : collection of str, optional
-        Names of microscopes that the program knows.
+    presets : collection of str, or mapping, optional
+        Names of the microscopes that the program knows; with their contents as values, a microscope
+        that was changed under an old name is told apart.
 
     Returns
     -------
@@ -49,7 +53,7 @@ def as_command(
     microscope = provenance.get("microscope")
     if provenance.get("microscope_source"):
         words += ["--microscope", str(provenance["microscope_source"])]
-    elif microscope and microscope.get("name") in presets:
+    elif microscope and _is_preset(microscope, presets):
         words += ["--microscope", microscope["name"]]
     elif microscope:
         files["microscope.json"] = microscope
@@ -79,6 +83,13 @@ def as_command(
         words += ["--memory-gib", f"{provenance['memory_gib']:g}"]
     lines = [f"cat > {name} <<'JSON'\n{json.dumps(content)}\nJSON\n" for name, content in files.items()]
     return "".join(lines) + shlex.join(map(str, words))
+
+
+def _is_preset(microscope: Mapping[str, Any], presets: Collection[str] | Mapping[str, Any]) -> bool:
+    name = str(microscope.get("name"))
+    if isinstance(presets, Mapping):
+        return name in presets and jsonable(presets[name]) == microscope
+    return name in presets
 
 
 def _shell_value(value: Any) -> str:

@@ -39,6 +39,9 @@ _CLASSIC_LIMIT = 2**32 - 2**26
 # level 1 is three times faster than 6 on volumes and costs 2 % of the size
 _ZLIB_LEVEL = 1
 
+# frames that wait for compression; tifffile would gather half a gigabyte of them
+_BUFFER_BYTES = 4 * 2**20
+
 
 def write_image(
     path: str | Path,
@@ -121,6 +124,7 @@ def write_image(
             description=xml.encode(),
             software=f"napari-lfm {__version__}",
             metadata=None,
+            buffersize=_BUFFER_BYTES,
             **options,
         )
     return path
