@@ -351,7 +351,7 @@ def _parameters(request: Request) -> DeconvolveParameters:
 
 
 def _to_numpy(solver: RichardsonLucy, state: State) -> np.ndarray:
-    volume = solver.crop(solver.fine(state.x))
+    volume = solver.volume(state)
     out: np.ndarray = volume.float().cpu().contiguous().numpy()
     return out
 

@@ -2,7 +2,8 @@
 
 References
 ----------
-Stefanoiu et al., Opt. Express 27, 31644 (2019).
+Stefanoiu et al., Opt. Express 27, 31644 (2019): depth-dependent filter against aliasing.
+Snyder & Miller, IEEE Trans. Nucl. Sci. 32, 3864 (1985): the method of sieves.
 """
 
 from __future__ import annotations
@@ -29,27 +30,24 @@ def put_fine(projector: LensletProjector, x: torch.Tensor, volume: torch.Tensor,
 
 
 def sampling_gap_um(optics: CellOptics, z_um: float) -> float:
-    """Return the largest gap between ray centres at a depth, in object-space micrometres.
+    """Return the lateral distance that lenslets cannot sample at a depth, in object-space micrometres.
 
-    The pixels behind a lenslet see depth z along rays that cross the native plane at the lenslet's
-    centre, at angle theta(pixel): they sample it at ``z tan(theta)``, repeated with the lenslet pitch.
-    At z = 0 all coincide and the gap is the pitch (lenslet blocks); away from it they interleave.
+    At the native plane each lenslet gives one sample, so the distance is the lenslet pitch p. Within
+    ``n p^2 / (2 lambda)`` (Broxton et al. 2013, section 3: where a point starts to be seen through
+    several lenslets) it is taken to fall linearly to nothing.
     """
-    n = optics.cell_px[1]
-    pixel_um = optics.cell_um[1] / n
-    offsets = (np.arange(n) - (n - 1) / 2) * pixel_um
-    aperture = offsets / optics.distance_um * optics.magnification
-    aperture = aperture[np.abs(aperture) <= optics.na]
-    if len(aperture) == 0:
-        aperture = np.zeros(1)
-    shift = z_um * aperture / np.sqrt(optics.sample_index**2 - aperture**2)
     pitch = optics.pitch_um / optics.magnification
-    places = np.sort(np.mod(shift, pitch))
-    return float(np.max(np.diff(np.append(places, places[0] + pitch))))
+    reach = optics.sample_index * pitch**2 / (2 * optics.wavelength_um)
+    return pitch * max(0.0, 1 - abs(z_um) / reach)
 
 
 class Smoother:
     """Depth-dependent low-pass: a raised cosine whose first zero is the sampling gap's frequency.
+
+    It is used as a sieve: the volume is the smoothed version of what is iterated on, and its adjoint
+    (the same symmetric kernel, with nothing beyond the edge) acts on the back-projection. Smoothing
+    the estimate after every iteration instead, as estimate-maximise-smooth does, adds up: after 15
+    iterations the plane z = 0 was a blur and its neighbours showed the blocks.
 
     Parameters
     ----------
@@ -92,7 +90,7 @@ class Smoother:
             pad = (0, 0, reach, reach) if dim == 2 else (reach, reach, 0, 0)
             shape = (-1, 1, weights.shape[1], 1) if dim == 2 else (-1, 1, 1, weights.shape[1])
             part = torch.nn.functional.conv2d(
-                torch.nn.functional.pad(part, pad, mode="replicate"),
+                torch.nn.functional.pad(part, pad),
                 weights.reshape(shape),
                 groups=len(self.planes),
             )

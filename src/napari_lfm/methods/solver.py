@@ -9,7 +9,7 @@ References
 Richardson, J. Opt. Soc. Am. 62, 55 (1972); Lucy, Astron. J. 79, 745 (1974).
 Biggs & Andrews, Appl. Opt. 36, 1766 (1997): acceleration.
 Dey et al., Microsc. Res. Tech. 69, 260 (2006): total variation.
-Stefanoiu et al., Opt. Express 27, 31644 (2019): estimate-maximise-smooth against light-field aliasing.
+Stefanoiu et al., Opt. Express 27, 31644 (2019): depth-dependent filter against light-field aliasing.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class State:
     Attributes
     ----------
     x : tensor, shape (frames, voxel channels, Ty, Tx)
-        The estimate.
+        The estimate, before the anti-aliasing sieve (`RichardsonLucy.volume` applies it).
     offset : tensor, shape (frames, 1, 1, 1)
         Fitted camera offset, grey values.
     iteration : int
@@ -113,13 +113,13 @@ class RichardsonLucy:
     ) -> None:
         self.projector, self.measurement, self.options = projector, measurement, options
         self.n_fine, self.voxel_um = n_fine, voxel_um
-        norm = projector.backproject(measurement.response)
+        self.smooth = Smoother(projector, n_fine) if options.anti_aliasing else None
+        norm = self._sieve(projector.backproject(measurement.response))
         # voxels that no observed pixel sees keep their start value instead of running away
         self._inverse_norm = 1 / norm.clamp(min=1e-3 * float(norm.max()))
         seen = (measurement.response > 0).to(norm.dtype)
         self.seen = None if bool(seen.all()) else seen
         self._count = float(seen.sum())
-        self.smooth = Smoother(projector, n_fine) if options.anti_aliasing else None
         self._take(measurement)
 
     def _take(self, measurement: Measurement) -> None:
@@ -131,9 +131,10 @@ class RichardsonLucy:
 
     def with_options(self, options: Options) -> RichardsonLucy:
         """Return the same problem iterated in another way; operator and normaliser are shared."""
+        if options.anti_aliasing != self.options.anti_aliasing:  # the normaliser is another one
+            return RichardsonLucy(self.projector, self.measurement, options, self.n_fine, self.voxel_um)
         other = copy.copy(self)
         other.options = options
-        other.smooth = Smoother(self.projector, self.n_fine) if options.anti_aliasing else None
         return other
 
     def for_measurement(self, measurement: Measurement) -> RichardsonLucy:
@@ -160,7 +161,7 @@ class RichardsonLucy:
     def predict(self, state: State) -> torch.Tensor:
         """Return the grey values that the estimate would give, offset included."""
         m = self.measurement
-        return m.response * (self.projector.project(state.x) + m.background) + state.offset
+        return m.response * (self.projector.project(self._sieve(state.x)) + m.background) + state.offset
 
     def residual(self, state: State, predicted: torch.Tensor | None = None) -> float:
         """Return ``||data - prediction|| / ||data - offset||`` over observed pixels."""
@@ -180,7 +181,7 @@ class RichardsonLucy:
         """Do one iteration; the residual it records is that of the state it starts from."""
         m, o = self.measurement, self.options
         start = self._extrapolate(state) if o.accelerate else state.x
-        light = self.projector.project(start)
+        light = self.projector.project(self._sieve(start))
         if m.background:
             light += m.background
         light *= m.response
@@ -196,12 +197,10 @@ class RichardsonLucy:
             # the offset is one more emitter, seen by every pixel alike: the same multiplicative update
             seen = ratio if self.seen is None else ratio * self.seen
             offset = level * seen.sum((1, 2, 3), keepdim=True) / self._count - m.shift
-        factor = self.projector.backproject(ratio.mul_(m.response)).mul_(self._inverse_norm)
+        factor = self._sieve(self.projector.backproject(ratio.mul_(m.response))).mul_(self._inverse_norm)
         if o.total_variation > 0:
             factor = factor * self._total_variation(start)
         x = factor.mul_(start).clamp_(min=0)  # rounding in the FFTs
-        if self.smooth is not None:
-            x = self.smooth(x)
         return replace(
             state,
             x=x,
@@ -241,6 +240,13 @@ class RichardsonLucy:
             divergence.narrow(dim, 1, n - 1).sub_(flow.narrow(dim, 0, n - 1))
         factor = 1 / (1 - self.options.total_variation * divergence).clamp(min=0.1)
         return self._put_back(torch.ones_like(x), factor)
+
+    def _sieve(self, x: torch.Tensor) -> torch.Tensor:
+        return x if self.smooth is None else self.smooth(x)
+
+    def volume(self, state: State) -> torch.Tensor:
+        """Return the observed volume, (frames, z, rows * sy, columns * sx)."""
+        return self.crop(self.fine(self._sieve(state.x)))
 
     def fine(self, x: torch.Tensor) -> torch.Tensor:
         """Return the volume without guard planes, (frames, z, Ty * sy, Tx * sx)."""
