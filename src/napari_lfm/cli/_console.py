@@ -189,10 +189,11 @@ class ProgressLine:
         """Show a step."""
         now = time.monotonic()
         done = bool(total) and step >= total
-        fresh = message != self.last[0]
-        if not (fresh or done or now >= self.next_at) or (message, float(step)) == self.last:
+        stage = message.rstrip("0123456789 ")
+        fresh = stage != self.last[0]
+        if not (fresh or done or now >= self.next_at) or (stage, float(step)) == self.last:
             return
-        self.last, self.next_at = (message, float(step)), now + (0.1 if self.live else 5.0)
+        self.last, self.next_at = (stage, float(step)), now + (0.1 if self.live else 5.0)
         # "Iteration 3" of 15 reads "Iteration 3/15"
         numbered = message.endswith(f" {step}")
         text = message + (f"{'' if numbered else f' {step}'}/{total}" if total else "")

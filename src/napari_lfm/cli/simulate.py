@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from napari_lfm.optics.microscope import Microscope
-    from napari_lfm.simulation.lightfield import Recording
     from napari_lfm.simulation.scene import Scene
 
 KINDS = ("lightfield",)
@@ -56,6 +55,7 @@ def simulate(
     from napari_lfm.api import as_microscope
     from napari_lfm.core.devices import pick_device
     from napari_lfm.core.problems import RequestError
+    from napari_lfm.simulation.files import write_recording
     from napari_lfm.simulation.lightfield import SLIGHTLY_OFF, Exposure, OpticsError, simulate_lightfield
 
     if kind not in KINDS:
@@ -103,33 +103,6 @@ def simulate(
         say(f"Saved {path}")
     data = {"folder": str(output), "files": {k: str(p) for k, p in files.items()}}
     return Answer(data, str(output))
-
-
-def write_recording(
-    folder: Path, recording: Recording, microscope: Microscope, provenance: dict[str, Any]
-) -> dict[str, Path]:
-    """Write a simulated recording's frames, truth, points, grid and microscope into a folder."""
-    from napari_lfm.io.points import write_points
-    from napari_lfm.io.write import write_image
-    from napari_lfm.lightfield.files import save_lattice
-    from napari_lfm.optics.presets import save_microscope
-
-    folder.mkdir(parents=True, exist_ok=True)
-    out = {
-        name: write_image(folder / f"{name}.ome.tif", image, provenance)
-        for name, image in (
-            ("raw", recording["raw"]),
-            ("white", recording["white"]),
-            ("dark", recording["dark"]),
-            ("truth", recording["truth"]),
-        )
-    }
-    if len(recording["points"]):
-        points = recording["points"].assign(confidence=1.0)
-        out["points"] = write_points(folder / "points.csv", points, provenance)
-    out["grid"] = save_lattice(folder / "grid.json", recording["lattice"])
-    out["microscope"] = save_microscope(microscope, folder / "microscope.yaml")
-    return out
 
 
 def _depths(
