@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 GUARD_REACH = 1.0
 """Guard planes reach this share of the volume's height beyond each end."""
 GUARD_COUNT = 4
-RUNTIME_BYTES = 420 * 2**20
+RUNTIME_BYTES = 450 * 2**20
 """What Python, torch and the libraries take by themselves on a CPU (measured: 0.35-0.4 GiB)."""
 MAX_FRAMES_AT_ONCE = 32
 

@@ -144,13 +144,14 @@ class Geometry:
         field = math.prod(
             (2 * h + 3) * n * os for h, n in zip(self.half_width, self.optics.cell_px, strict=True)
         )
-        return max(2 * spectrum * reps + 2 * block, 8 * field * 6)
+        # measured on 33 x 33 pixels and 64 planes: three copies of the spectra, five of the matrices
+        return max(3 * spectrum * reps + 5 * block, 8 * field * 14)
 
     def vector_bytes(self, frames: int = 1) -> int:
         """Working memory of one forward or adjoint product for `frames` frames."""
         py, px = self.period
         channels = self.voxel_channels + self.pixel_channels
-        return frames * channels * py * px * 4 * 5
+        return frames * channels * py * px * 4 * 8
 
     def key(self) -> str:
         """Return a hash of everything the operator depends on."""
