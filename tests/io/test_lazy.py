@@ -84,6 +84,9 @@ def test_chunks_are_frames_of_a_movie_and_groups_of_planes_of_a_stack(
     monkeypatch.setattr("napari_lfm.io.read.LAZY_BYTES", 1000)
     tifffile.imwrite(path, DATA[0], photometric="minisblack")
     assert read_image(path, None).chunks == ((2, 1), (20,), (30,))
+    # the same file as frames that nobody named: each is a chunk of its own
+    assert read_image(path, "lightfield").chunks == ((1, 1, 1), (20,), (30,))
+    assert read_image(path, None, axes="TYX").chunks == ((1, 1, 1), (20,), (30,))
 
 
 @pytest.mark.parametrize("way", ["plain", "compressed"])

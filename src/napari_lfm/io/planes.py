@@ -112,8 +112,10 @@ def unreadable_pixels(series: TiffSeries, error: Exception) -> RequestError:
     )
 
 
-def read_pixels(series: TiffSeries, lazy: bool) -> Any:
+def read_pixels(series: TiffSeries, lazy: bool, time_axis: int | None = None) -> Any:
     """Return the pixels of `series`: numpy, or dask when `lazy` and the file allows it.
+
+    Along `time_axis` every chunk of a lazy array is one frame.
 
     Raises
     ------
@@ -124,7 +126,7 @@ def read_pixels(series: TiffSeries, lazy: bool) -> Any:
         import dask.array as da
 
         source = LazyPlanes(series)
-        name, chunks = _token(series), _chunks(series)
+        name, chunks = _token(series), _chunks(series, time_axis)
         return da.from_array(source, chunks=chunks, asarray=True, name=name)  # type: ignore[no-untyped-call]
     try:
         with tifffile.TiffFile(series.path) as tif:
@@ -146,12 +148,14 @@ def _token(series: TiffSeries) -> str:
     return f"tiff-{tokenize(str(series.path.absolute()), series.stamp, series.index)}"
 
 
-def _chunks(series: TiffSeries) -> tuple[int, ...]:
-    """Whole pages, and as many of the inner axes (not of the first) as fit into a chunk."""
+def _chunks(series: TiffSeries, time_axis: int | None) -> tuple[int, ...]:
+    """Whole pages, and as many of the inner axes as fit; frames of a movie stay apart."""
     n_lead = len(series.shape) - len(series.page_shape)
     chunks = [1] * n_lead + list(series.page_shape)
     size = int(np.prod(series.page_shape)) * series.dtype.itemsize
-    for axis in range(n_lead - 1, 0 if series.axes[:1] == "T" or n_lead > 1 else -1, -1):
+    for axis in reversed(range(n_lead)):
+        if axis == time_axis:
+            break
         chunks[axis] = max(1, min(series.shape[axis], _CHUNK_BYTES // max(size, 1)))
         size *= chunks[axis]
         if chunks[axis] < series.shape[axis]:

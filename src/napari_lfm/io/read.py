@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,7 +17,8 @@ from napari_lfm.io.check import check_pixels
 from napari_lfm.io.ome_zarr import is_zarr, read_ome_zarr
 from napari_lfm.io.planes import LAZY_BYTES, read_pixels
 from napari_lfm.io.record import apply_record
-from napari_lfm.io.tiff import TiffSeries, check_file, describe
+from napari_lfm.io.tiff import TiffSeries, describe
+from napari_lfm.io.vuts import LIGHT_FIELD_DIMS, light_field_from_npz
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Kind", "check_pixels", "read_image", "read_lightfield"]
 
 logger = logging.getLogger(__name__)
-
-LIGHT_FIELD_DIMS = ("v", "u", "t", "s")
 
 
 class _Optics(Protocol):
@@ -136,7 +134,8 @@ def read_lightfield(
     if path.suffix.lower() == ".npz":
         if layout not in ("auto", "vuts"):
             raise RequestError(f"An npz file holds a 4-D light field, not layout '{layout}'.", "Use 'vuts'.")
-        image = _vuts_from_npz(path)
+        image = light_field_from_npz(path)
+        image.name = _stem(path)
     elif layout in ("auto", "vuts") and not is_zarr(path) and axes is None:
         image = _raw_or_vuts(path, layout)
     else:
@@ -196,13 +195,13 @@ def _from_tiff(
     series = found[index]
     _refuse_odd_pixels(series, coloured=axes is None)
     known = series.record.get("dims") if axes is None else None
-    if known:
-        movie = "t" in known and "v" not in known
+    if axes is not None:
+        dims = parse_axes(axes, series.shape, path.name)
     else:
-        named = parse_axes(axes, series.shape, path.name) if axes is not None else None
-        dims = named or name_axes(series.axes, series.shape, kind, path.name)
-        movie = "t" in dims and series.shape[dims.index("t")] > 1
-    pixels = read_pixels(series, lazy=movie or series.nbytes > LAZY_BYTES)
+        dims = name_axes(series.axes, series.shape, kind, path.name)
+    at = None if "v" in (known or ()) or "t" not in dims else dims.index("t")
+    movie = at is not None and series.shape[at] > 1
+    pixels = read_pixels(series, lazy=movie or series.nbytes > LAZY_BYTES, time_axis=at)
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8)
     if known:
@@ -210,7 +209,6 @@ def _from_tiff(
         if image is not None:
             return image
         logger.warning("The record in %s does not fit its pixels and is ignored.", path.name)
-        dims = name_axes(series.axes, series.shape, kind, path.name)
     order = canonical(dims)
     image = labelled(
         pixels.transpose([dims.index(d) for d in order]),
@@ -226,7 +224,7 @@ def _from_tiff(
 def _refuse_odd_pixels(series: TiffSeries, coloured: bool) -> None:
     name = series.path.name
     if coloured and series.colour_channels:
-        letters = series.axes.replace("S", "C")
+        letters = series.axes.replace("S", "C").replace("Q", "T").replace("I", "T")
         raise RequestError(
             f"{name} is a colour picture with {series.colour_channels} channels (RGB), not a grey image.",
             "Convert it to grey (in Fiji: Image > Type > 16-bit), or read its colours as channels with "
@@ -304,33 +302,6 @@ def _raw_or_vuts(path: Path, layout: str) -> xr.DataArray:
             attrs={"spacing": {}, "source": str(path.absolute())},
         )
     return read_image(path, "lightfield")
-
-
-def _vuts_from_npz(path: Path) -> xr.DataArray:
-    check_file(path)
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile):
-        raise RequestError(
-            f"{path.name} is not a readable npz file.", "Save it again with numpy.savez."
-        ) from None
-    four = {name: a for name, a in arrays.items() if a.ndim == 4 and a.dtype.kind in "uif"}
-    chosen = next((n for n in ("vuts", "lightfield", "data", "arr_0") if n in four), None)
-    if chosen is None and len(four) == 1:
-        chosen = next(iter(four))
-    if chosen is None:
-        seen = "; ".join(f"{name} {' x '.join(map(str, a.shape))}" for name, a in arrays.items()) or "nothing"
-        raise RequestError(
-            f"{path.name} has no single 4-D light field in it; it holds {seen}.",
-            "Save one array (v, u, t, s) under the name 'vuts'.",
-        )
-    return xr.DataArray(
-        four[chosen],
-        dims=LIGHT_FIELD_DIMS,
-        name=_stem(path),
-        attrs={"spacing": {}, "source": str(path.absolute())},
-    )
 
 
 def _stem(path: Path) -> str:
