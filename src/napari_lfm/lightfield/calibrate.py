@@ -26,7 +26,14 @@ from napari_lfm.lightfield.fit import Fit, Geometry, fit_geometry
 from napari_lfm.lightfield.light import check_white, checked_frame, dark_gaps, log_light, saturated_fraction
 from napari_lfm.lightfield.pitch import check_pitch, pixels_per_lenslet
 from napari_lfm.lightfield.spectrum import MIN_LENSLETS, Kind, SpectralGuess, find_lattice
-from napari_lfm.lightfield.trust import Evidence, judge, light_drift, offset_spread, smooth_part
+from napari_lfm.lightfield.trust import (
+    Evidence,
+    error_inflation,
+    judge,
+    light_drift,
+    offset_spread,
+    smooth_part,
+)
 
 if TYPE_CHECKING:
     from napari_lfm.lightfield.lattice import Lattice
@@ -124,7 +131,7 @@ def calibrate(
         used=float((fit.weight > 0).mean()),
         residual_px=fit.rms,
         pitch_px=pitch,
-        centre_error_px=fit.centre_error,
+        centre_error_px=fit.centre_error * error_inflation(fit, seen.index),
         offset_spread_px=offset_spread(seen.stack, seen.index, fit.geometry.pitch)
         if source == "raw"
         else 0.0,

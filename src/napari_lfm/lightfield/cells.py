@@ -10,7 +10,7 @@ from scipy import ndimage
 PATCH_SPAN = 2.0
 """Width of a patch in pitches: the lenslet and half of its neighbours."""
 PATCH_POINTS = 33
-_FIT_SPAN = 1.3
+_FIT_SPAN = 1.1
 _MAX_PATCHES = 900
 
 

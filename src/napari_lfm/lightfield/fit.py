@@ -152,7 +152,7 @@ def fit_geometry(
             [design, distortion_terms(start.place_undistorted(index), start.image_shape)]
         )
     # a floor on the error: lenslets differ by more than their noise
-    floor = max(0.05, float(np.median(error[np.isfinite(error)])) if np.isfinite(error).any() else 1.0)
+    floor = max(0.03, 0.1 * float(np.median(error[np.isfinite(error)])) if np.isfinite(error).any() else 1.0)
     prior = np.where(np.isfinite(error), floor**2 / (error**2 + floor**2), 0.0)
     weight = prior.copy()
     solution = np.zeros((design.shape[1], 2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from scipy import sparse
@@ -15,6 +15,8 @@ from napari_lfm.optics.microscope import nearest_odd
 
 if TYPE_CHECKING:
     from napari_lfm.lightfield.lattice import Lattice
+
+Interpolation = Literal["cubic", "linear"]
 
 SNAP_PX = 0.2
 """Grids that stay this close to whole raw pixels are sliced: a shift that small blurs less than
@@ -165,46 +167,101 @@ def cell_grid(
     )
 
 
-@lru_cache(maxsize=4)
-def sampling_operator(grid: CellGrid) -> tuple[sparse.csr_array, np.ndarray]:
-    """Return the sparse matrix from a raw frame to the rectified image, and which pixels are valid.
+@dataclass(frozen=True)
+class Sampling:
+    """How a grid samples raw frames.
 
-    Each row interpolates linearly between four raw pixels and is scaled by the area ratio, so that
-    total counts are kept. Pixels outside the frame have an empty row.
-
-    Returns
-    -------
+    Attributes
+    ----------
     operator : scipy.sparse.csr_array, shape (rows*Ny * columns*Nx, height * width), float32
+        From a flat raw frame to the flat rectified image, scaled by the area ratio so that total
+        counts are kept. Pixels outside the frame have weight 0.
     valid : numpy.ndarray of bool, shape (rows*Ny, columns*Nx)
+        Pixels inside the frame.
+    variance_factor : numpy.ndarray, float32, shape (rows*Ny, columns*Nx)
+        Sum of squared weights.
     """
-    positions = grid.raw_positions()
-    operator, valid = interpolation_matrix(positions, grid.lattice.image_shape)
-    operator.data *= np.float32(grid.area_px)
+
+    operator: sparse.csr_array
+    valid: np.ndarray
+    variance_factor: np.ndarray
+
+
+@lru_cache(maxsize=4)
+def sampling_of(grid: CellGrid, interpolation: Interpolation = "linear") -> Sampling:
+    """Return how `grid` samples raw frames; kept for the last few grids."""
+    shape = grid.lattice.image_shape
+    operator, valid, factor = interpolation_matrix(grid.raw_positions(), shape, interpolation)
+    area = np.float32(grid.area_px)
+    operator.data *= area
+    return Sampling(operator, valid, factor * area**2)
+
+
+@lru_cache(maxsize=2)
+def placing_of(grid: CellGrid) -> tuple[sparse.csr_array, np.ndarray]:
+    """Return the matrix from the flat rectified image to the flat raw frame, and which pixels it reaches."""
+    height, width = grid.lattice.image_shape
+    points = np.moveaxis(np.mgrid[0:height, 0:width], 0, -1).astype(float)
+    operator, valid, _ = interpolation_matrix(grid.rectified_positions(points), grid.shape)
+    operator.data /= np.float32(grid.area_px)
     return operator, valid
 
 
 def interpolation_matrix(
-    positions: np.ndarray, shape: tuple[int, int]
-) -> tuple[sparse.csr_array, np.ndarray]:
-    """Return the matrix that interpolates an image of `shape` linearly at `positions` (..., 2).
+    positions: np.ndarray, shape: tuple[int, int], interpolation: Interpolation = "cubic"
+) -> tuple[sparse.csr_array, np.ndarray, np.ndarray]:
+    """Return the matrix that interpolates an image of `shape` at `positions` (..., 2).
 
-    Positions within half a pixel outside the outermost pixel centres use those; further out the
-    row is empty and the position not valid.
+    ``"cubic"`` is the Catmull-Rom kernel (Keys 1981, a = -1/2) on 4 x 4 pixels, ``"linear"`` uses
+    2 x 2. Beyond the outermost pixel centres their values are repeated for half a pixel; further out
+    the weights are 0 and the position is not valid.
+
+    Returns
+    -------
+    matrix : scipy.sparse.csr_array, float32
+    valid : numpy.ndarray of bool, shape (...)
+    variance_factor : numpy.ndarray, float32, shape (...)
+        Sum of squared weights.
     """
-    height, width = shape
-    y, x = positions[..., 0].ravel(), positions[..., 1].ravel()
-    valid = (y >= -0.5) & (y <= height - 0.5) & (x >= -0.5) & (x <= width - 0.5)
-    y, x = np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)
-    top, left = np.minimum(y.astype(np.int32), height - 2), np.minimum(x.astype(np.int32), width - 2)
-    fy, fx = (y - top).astype(np.float32), (x - left).astype(np.float32)
+    points = positions.reshape(-1, 2)
+    limit = np.array(shape) - 0.5
+    valid = np.all((points >= -0.5) & (points <= limit), axis=1)
+    points = np.clip(points, 0, np.array(shape) - 1)
+    (rows, row_weights), (cols, col_weights) = (
+        _taps(points[:, axis], shape[axis], interpolation) for axis in (0, 1)
+    )
+    row_weights[~valid] = 0
+    taps = rows.shape[1] ** 2
+    weights = (row_weights[:, :, None] * col_weights[:, None, :]).reshape(-1)
+    columns = (rows[:, :, None] * np.int32(shape[1]) + cols[:, None, :]).reshape(-1)
+    pointers = np.arange(0, taps * len(points) + 1, taps, dtype=np.int32)
+    matrix = sparse.csr_array((weights, columns, pointers), shape=(len(points), shape[0] * shape[1]))
+    factor = (row_weights**2).sum(axis=1) * (col_weights**2).sum(axis=1)
+    lead = positions.shape[:-1]
+    return matrix, valid.reshape(lead), factor.reshape(lead)
+
+
+def _taps(position: np.ndarray, size: int, interpolation: Interpolation) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pixels (n, taps) and weights that interpolate along one axis."""
+    base = np.floor(position)
+    f = (position - base).astype(np.float32)
     # positions on whole pixels (to rounding) must give exact values
-    for fraction in (fy, fx):
-        fraction[fraction < 1e-5] = 0.0
-        fraction[fraction > 1 - 1e-5] = 1.0
-    weights = np.stack([(1 - fy) * (1 - fx), (1 - fy) * fx, fy * (1 - fx), fy * fx], 1)
-    weights[~valid] = 0
-    corner = top * width + left
-    columns = corner[:, None] + np.array([0, 1, width, width + 1], np.int32)
-    pointers = np.arange(0, 4 * len(y) + 1, 4, dtype=np.int32)
-    matrix = sparse.csr_array((weights.ravel(), columns.ravel(), pointers), shape=(len(y), height * width))
-    return matrix, valid.reshape(positions.shape[:-1])
+    f[f < 1e-5] = 0.0
+    f[f > 1 - 1e-5] = 1.0
+    if interpolation == "linear":
+        weights = np.stack([1 - f, f], axis=1)
+        offsets = np.array([0, 1], np.int32)
+    else:
+        g = 1 - f
+        weights = np.stack(
+            [
+                -0.5 * f * g * g,
+                1 + f * f * (1.5 * f - 2.5),
+                1 + g * g * (1.5 * g - 2.5),
+                -0.5 * g * f * f,
+            ],
+            axis=1,
+        )
+        offsets = np.array([-1, 0, 1, 2], np.int32)
+    pixels = np.clip(base.astype(np.int32)[:, None] + offsets, 0, size - 1)
+    return pixels, weights

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
-
-_NEIGHBOURS = np.ones((3, 3), bool)
-_NEIGHBOURS[1, 1] = False
 
 
 def find_hot_pixels(frame: np.ndarray, sigma: float, *, dark: bool) -> np.ndarray:
@@ -29,16 +25,31 @@ def find_hot_pixels(frame: np.ndarray, sigma: float, *, dark: bool) -> np.ndarra
     numpy.ndarray of bool, shape of `frame`
     """
     frame = np.asarray(frame, np.float32)
-    expected = ndimage.median_filter(frame, footprint=_NEIGHBOURS, mode="mirror")
+    expected, lowest, highest = _neighbours(frame)
     excess = frame - expected
     spread = max(1.4826 * float(np.median(np.abs(excess - np.median(excess)))), 1e-6)
     if dark:
         return np.asarray(excess > sigma * spread)
-    # the spread grows with the signal: photon noise, and structure within a lenslet
-    highest = ndimage.maximum_filter(frame, footprint=_NEIGHBOURS, mode="mirror")
-    lowest = ndimage.minimum_filter(frame, footprint=_NEIGHBOURS, mode="mirror")
+    # photon noise, and structure within a lenslet, make neighbours differ where there is light
     local = np.maximum(highest - lowest, spread)
     return np.asarray((frame - highest > sigma * spread) & (frame - highest > 2 * local))
+
+
+def _neighbours(frame: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return mean without the extremes, minimum and maximum of every pixel's eight neighbours."""
+    padded = np.pad(frame, 1, mode="reflect")
+    height, width = frame.shape
+    total = np.zeros_like(frame)
+    lowest, highest = np.full_like(frame, np.inf), np.full_like(frame, -np.inf)
+    for dy in (0, 1, 2):
+        for dx in (0, 1, 2):
+            if (dy, dx) == (1, 1):
+                continue
+            shifted = padded[dy : dy + height, dx : dx + width]
+            total += shifted
+            np.minimum(lowest, shifted, out=lowest)
+            np.maximum(highest, shifted, out=highest)
+    return (total - lowest - highest) / 6, lowest, highest
 
 
 def replace_pixels(frame: np.ndarray, bad: np.ndarray) -> np.ndarray:

@@ -11,6 +11,9 @@ from napari_lfm.core.problems import RequestError
 
 _MAX_FRAMES = 32
 _SATURATED_FRACTION = 0.01
+_GAP = -0.4
+"""Darker than this (local standard deviations from the local mean) is gap. Drawn specimens: the mean
+of the worst centre error per frame was 0.30 px at +0.5, 0.27 at 0, 0.25 at -0.4; lower, noise counts."""
 
 
 def checked_frame(image: Any, what: str) -> np.ndarray:
@@ -101,11 +104,11 @@ def log_light(frame: np.ndarray) -> np.ndarray:
 
 
 def dark_gaps(log_image: np.ndarray, pitch: float) -> np.ndarray:
-    """Return an image of the dark surrounds of the lenslets, everything brighter than average cut off.
+    """Return an image of the dark surrounds of the lenslets, all that is brighter cut off.
 
     The gaps between discs are the same behind every lenslet; what is inside the discs is specimen.
     """
     level = ndimage.gaussian_filter(log_image, 0.75 * pitch, mode="mirror", truncate=3)
     relative = log_image - level
     spread = np.sqrt(ndimage.gaussian_filter(relative * relative, pitch, mode="mirror", truncate=3))
-    return np.asarray(np.minimum(relative / (spread + 0.1 * np.median(spread) + 1e-12), 0), np.float32)
+    return np.asarray(np.minimum(relative / (spread + 0.1 * np.median(spread) + 1e-12), _GAP), np.float32)

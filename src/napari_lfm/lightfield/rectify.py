@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 
 from napari_lfm.core.problems import RequestError
-from napari_lfm.lightfield.grid import CellGrid, cell_grid, interpolation_matrix, sampling_operator
+from napari_lfm.lightfield.grid import (
+    CellGrid,
+    Interpolation,
+    Sampling,
+    cell_grid,
+    placing_of,
+    sampling_of,
+)
 from napari_lfm.lightfield.hot_pixels import find_hot_pixels, replace_pixels
 from napari_lfm.lightfield.lattice import Lattice
 
@@ -29,8 +36,8 @@ class Rectified:
         times the raw area that one rectified pixel covers, so that total counts are kept.
     variance_factor : numpy.ndarray, float32, shape (rows*Ny, columns*Nx)
         Variance of a rectified pixel over that of the raw pixels it was made from (the sum of squared
-        weights). 1 where the frame was only sliced; about 0.45 where it was interpolated. Noise of
-        neighbouring interpolated pixels is correlated; this is the diagonal only.
+        weights). 1 where the frame was only sliced; about 0.5 where it was interpolated. Noise
+        of neighbouring interpolated pixels is correlated; this is the diagonal only.
     mask : numpy.ndarray of bool, shape (rows*Ny, columns*Nx)
         False outside the frame and where a hot pixel had most of the weight.
     grid : CellGrid
@@ -94,11 +101,12 @@ def rectify(
     dark: Any = None,
     hot_pixel_sigma: float | None = 8.0,
     region_px: tuple[float, float, float, float] | None = None,
+    interpolation: Interpolation = "linear",
 ) -> Rectified:
     """Resample raw frames so that every lenslet has N x N pixels, centred.
 
     Pixel (v, u) of a lenslet samples the raw frame at ``centre + ((v - (N-1)/2) / N) row_step +
-    ((u - (N-1)/2) / N) column_step``, by linear interpolation. An integer, unrotated lattice is sliced
+    ((u - (N-1)/2) / N) column_step``, by interpolation. An integer, unrotated lattice is sliced
     instead, with exact values. The dark frame is subtracted without clipping: negative noise stays.
 
     Parameters
@@ -116,6 +124,10 @@ def rectify(
         Searched in the dark frame where there is one, else in the frames (those hot all the time).
     region_px : tuple of float, optional
         ``(y0, x0, y1, x1)``, raw: only the whole lenslets that touch it.
+    interpolation : {"linear", "cubic"}
+        Linear halves the noise variance (factor 0.50), cubic (Catmull-Rom) keeps more of it (0.74) and of
+        the detail: against an ideal camera on the rectified grid (pitch 15.4 px to N = 15, spots of 2 px
+        FWHM) the errors are 13 % (area weighting too) and 5.9 % of the signal's standard deviation.
 
     Returns
     -------
@@ -144,7 +156,7 @@ def rectify(
     movie = frames[None] if len(shape) == 2 else frames
     hot = _hot_pixels(movie, offset, hot_pixel_sigma)
 
-    operator, valid = sampling_operator(grid)
+    sampling = sampling_of(grid, interpolation)
     out = np.empty((movie.shape[0], *grid.shape), np.float32)
     batch = max(1, int(_BATCH_BYTES / (4 * 3 * np.prod(lattice.image_shape))))
     for start in range(0, movie.shape[0], batch):
@@ -158,13 +170,12 @@ def rectify(
             block = block - offset
         if hot.any():
             block = np.stack([replace_pixels(frame, hot) for frame in block])
-        out[start : start + batch] = _resample(block, grid)
-    mask = valid.copy()
+        out[start : start + batch] = _resample(block, grid, sampling)
+    mask = sampling.valid.copy()
     if hot.any():
-        weight_of_hot = operator @ hot.ravel().astype(np.float32) / np.float32(grid.area_px)
+        weight_of_hot = abs(sampling.operator) @ hot.ravel().astype(np.float32) / np.float32(grid.area_px)
         mask &= weight_of_hot.reshape(grid.shape) <= 0.5
-    factor = np.asarray(operator.power(2).sum(axis=1), np.float32).reshape(grid.shape)
-    return Rectified(out, factor, mask, grid, np.argwhere(hot))
+    return Rectified(out, sampling.variance_factor, mask, grid, np.argwhere(hot))
 
 
 def unrectify(lenslet_image: Any, grid: Rectified | CellGrid, fill: float = 0.0) -> np.ndarray:
@@ -189,10 +200,9 @@ def unrectify(lenslet_image: Any, grid: Rectified | CellGrid, fill: float = 0.0)
     if values.shape[-2:] != grid.shape:
         raise RequestError(f"The lenslet image is {values.shape[-2:]} but the grid is {grid.shape} pixels.")
     height, width = grid.lattice.image_shape
-    points = np.moveaxis(np.mgrid[0:height, 0:width], 0, -1).astype(float)
-    matrix, valid = interpolation_matrix(grid.rectified_positions(points), grid.shape)
+    operator, valid = placing_of(grid)
     flat = values.reshape(-1, values.shape[-2] * values.shape[-1])
-    out = (matrix @ flat.T).T / np.float32(grid.area_px)
+    out = (operator @ flat.T).T
     out[:, ~valid.ravel()] = fill
     return np.asarray(out.reshape(*values.shape[:-2], height, width), np.float32)
 
@@ -254,7 +264,7 @@ def from_vuts(array: Any) -> Rectified:
     return from_lenslet_image(frames.transpose(0, 3, 1, 4, 2).reshape(count, nt * nv, ns * nu), nv)
 
 
-def _resample(block: np.ndarray, grid: CellGrid) -> np.ndarray:
+def _resample(block: np.ndarray, grid: CellGrid, sampling: Sampling) -> np.ndarray:
     """Return a block of frames (t, y, x) on the rectified grid."""
     height, width = grid.shape
     if grid.is_slice:
@@ -262,7 +272,7 @@ def _resample(block: np.ndarray, grid: CellGrid) -> np.ndarray:
         image_height, image_width = block.shape[-2:]
         if y >= 0 and x >= 0 and y + height <= image_height and x + width <= image_width:
             return block[:, y : y + height, x : x + width]
-    operator, _ = sampling_operator(grid)
+    operator = sampling.operator
     flat = block.reshape(len(block), -1)
     if len(flat) == 1:
         return np.asarray(operator @ flat[0]).reshape(1, height, width)

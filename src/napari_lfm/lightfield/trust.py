@@ -82,7 +82,7 @@ def judge(evidence: Evidence) -> tuple[float, list[str]]:
         "used": _ramp(e.used, 0.1, 0.5),
         "residual": _ramp(e.residual_px / e.pitch_px, 0.12, 0.05),
         # an offset of one tenth of a lenslet is one tenth of the whole range of angles
-        "centre": _ramp(centre / e.pitch_px, 0.1, 0.03),
+        "centre": _ramp(centre / e.pitch_px, 0.1, 0.01),
     }
     confidence = 1.0
     for value in allowed.values():
@@ -102,7 +102,7 @@ def judge(evidence: Evidence) -> tuple[float, list[str]]:
         warnings.append(
             f"The residuals are structured ({e.bend_px:.1f} px rms): switch on the distortion term."
         )
-    if abs(e.drift_px) > 0.05 * e.pitch_px:
+    if abs(e.drift_px) > 0.025 * e.pitch_px:
         warnings.append(
             f"The light in the discs shifts by {e.drift_px:.1f} px from the middle to the edge of the field: "
             "the relay is not telecentric, or it vignettes."
@@ -126,6 +126,26 @@ def smooth_part(plain: Fit, bent: Fit) -> tuple[float, float]:
     free = 1 - 7 / both.sum()
     moved = plain.residual[both] - bent.residual[both]
     return 1 - after / (before * free + 1e-12), float(np.sqrt((moved**2).sum(axis=1).mean()))
+
+
+def error_inflation(fit: Fit, index: np.ndarray) -> float:
+    """Return by how much the fit's standard errors grow because neighbouring residuals are alike.
+
+    A specimen shifts whole groups of lenslets the same way; then n of them are not n measurements.
+    Compares means over blocks of 4 x 4 lenslets with what independent residuals would give.
+    """
+    used = fit.weight > 0
+    if used.sum() < 64:
+        return 1.0
+    residual, weight = fit.residual[used], fit.weight[used]
+    block = (index[used] // 4) @ [10_000, 1]
+    _, member = np.unique(block, return_inverse=True)
+    total = np.bincount(member, weight)
+    means = np.stack([np.bincount(member, weight * r) for r in residual.T], axis=1) / total[:, None]
+    effective = total**2 / np.bincount(member, weight**2)
+    single = (weight[:, None] * residual**2).sum() / weight.sum()
+    ratio = float((effective[:, None] * means**2).sum() / len(total) / max(float(single), 1e-12))
+    return float(np.sqrt(max(1.0, ratio)))
 
 
 def offset_spread(stack: np.ndarray, index: np.ndarray, pitch: float) -> float:

@@ -228,7 +228,7 @@ def _hexagonal_views(rectified: Rectified, frame: int) -> np.ndarray:
     positions = np.stack(np.broadcast_arrays(row, col), axis=-1)
     height, width = rectified.grid.shape
     positions = np.clip(positions, 0, [height - 1, width - 1])
-    matrix, _ = interpolation_matrix(positions, (height, width))
+    matrix, _, _ = interpolation_matrix(positions, (height, width))
     values = np.asarray(matrix @ rectified.image[frame].ravel()).reshape(n, n, rows, columns)
     # bring odd rows onto the even rows' columns, then rows onto the square grid
     shifted = values.copy()
