@@ -152,7 +152,7 @@ def _new_microscope(path: Path) -> Answer:
         pitch_um=ask("Lenslet pitch, um", float),
         focal_length_um=ask("Lenslet focal length, um", float),
         pixel_um=ask("Camera pixel, um", float),
-        wavelength_um=ask("Emission wavelength, um", float, 0.52),
+        wavelength_nm=ask("Emission wavelength, nm", float, 520.0),
     )
     for problem in problems:
         say(f"{problem.severity.capitalize()}: {problem}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_lfm.cli._console import Answer, Json, ProgressLine, command, numbers, prepare_output, say
+from napari_lfm.core.problems import RequestError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -54,7 +55,6 @@ def simulate(
     """Record a simulated light field: raw, white and dark frame, truth, points, grid, microscope."""
     from napari_lfm.api import as_microscope
     from napari_lfm.core.devices import pick_device
-    from napari_lfm.core.problems import RequestError
     from napari_lfm.simulation.files import write_recording
     from napari_lfm.simulation.lightfield import SLIGHTLY_OFF, Exposure, OpticsError, simulate_lightfield
 
@@ -112,11 +112,10 @@ def _depths(
     unit = optics.lenslet_um
     assert unit is not None
     reach = round(4 * unit, 1)
-    return (
-        -reach if low is None else low,
-        reach if high is None else high,
-        max(round(reach / 7, 2), 0.1) if step is None else step,
-    )
+    first, last = -reach if low is None else low, reach if high is None else high
+    if last < first:
+        raise RequestError(f"The depth range {first:g} to {last:g} um is empty.", "Swap the two.")
+    return first, last, max(round(reach / 7, 2), 0.1) if step is None else step
 
 
 def _subject(
