@@ -44,6 +44,25 @@ class RadialTable:
         return torch.view_as_complex(torch.addcmul(pairs[..., :2], pairs[..., 2:], fraction))
 
 
+def lens_transmittance(optics: CellOptics, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Return the lenslet array's complex transmittance on the grid of rows `y` and columns `x`, complex64.
+
+    Positions in micrometres from a lenslet's centre; ``exp(-i k0 rho^2 / (2 f))`` within each lenslet.
+    """
+    k0 = 2 * math.pi / optics.wavelength_um  # vacuum: the array stands in air whatever the immersion
+    cy, cx = optics.cell_um
+    yy, xx = torch.meshgrid(
+        torch.remainder(y + cy / 2, cy) - cy / 2, torch.remainder(x + cx / 2, cx) - cx / 2, indexing="ij"
+    )
+    rho2 = yy**2 + xx**2
+    if optics.lattice == "hexagonal":  # the second lenslet of the rectangular cell sits at its corners
+        rho2 = torch.minimum(rho2, (yy.abs() - cy / 2) ** 2 + (xx.abs() - cx / 2) ** 2)
+    out = torch.polar(torch.ones_like(rho2), -k0 * rho2 / (2 * optics.focal_length_um))
+    if optics.aperture == "circular":
+        out = out * (rho2 <= (optics.pitch_um / 2) ** 2)
+    return out.to(torch.complex64)
+
+
 class Propagator:
     """Field at the lenslets -> pixel intensities, for one window size.
 
@@ -66,24 +85,8 @@ class Propagator:
             for n, d in zip(self.size, self.step, strict=True)
         ]
         self.fft = [scipy.fft.next_fast_len(n) for n in self.size]
-        self.lens = self._transmittance()
+        self.lens = lens_transmittance(optics, *self.axes)
         self.transfer = self._transfer()
-
-    def _transmittance(self) -> torch.Tensor:
-        o = self.optics
-        k0 = 2 * math.pi / o.wavelength_um  # vacuum: the array stands in air whatever the immersion
-        (cy, cx), (y, x) = o.cell_um, self.axes
-        yy, xx = torch.meshgrid(
-            torch.remainder(y + cy / 2, cy) - cy / 2, torch.remainder(x + cx / 2, cx) - cx / 2, indexing="ij"
-        )
-        rho2 = yy**2 + xx**2
-        if o.lattice == "hexagonal":  # the second lenslet of the rectangular cell sits at its corners
-            shifted = (yy.abs() - cy / 2) ** 2 + (xx.abs() - cx / 2) ** 2
-            rho2 = torch.minimum(rho2, shifted)
-        out = torch.polar(torch.ones_like(rho2), -k0 * rho2 / (2 * o.focal_length_um))
-        if o.aperture == "circular":
-            out = out * (rho2 <= (o.pitch_um / 2) ** 2)
-        return out.to(torch.complex64)
 
     def _transfer(self) -> torch.Tensor:
         o = self.optics

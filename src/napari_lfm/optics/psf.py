@@ -186,6 +186,10 @@ def _gauss_legendre(n: int) -> tuple[np.ndarray, np.ndarray]:
     return nodes, weights
 
 
+def _rounded(point: tuple[float, float]) -> tuple[float, float]:
+    return round(point[0], 9), round(point[1], 9)
+
+
 class LightfieldPsf:
     """Sensor images of voxels inside one lenslet cell.
 
@@ -254,23 +258,20 @@ class LightfieldPsf:
         nodes, weights = np.polynomial.legendre.leggauss(self.nodes)
         unique: list[tuple[float, float]] = []
         recipes: list[list[tuple[int, Operation, float]]] = []
+        known: dict[tuple[float, float], tuple[int, Operation]] = {}
         sy, sx = self.voxels
         for rep in self.representatives:
             a, b = divmod(rep, sx)
             recipe: list[tuple[int, Operation, float]] = []
             for ny, wy in zip(nodes, weights, strict=True):
                 for nx, wx in zip(nodes, weights, strict=True):
-                    y, x = (a + 0.5 + ny / 2) / sy - 0.5, (b + 0.5 + nx / 2) / sx - 0.5
-                    for g in self.group:
-                        match = [
-                            k for k, u in enumerate(unique) if np.allclose(g.on_point(*u), (y, x), atol=1e-9)
-                        ]
-                        if match:
-                            recipe.append((match[0], g, float(wy * wx / 4)))
-                            break
-                    else:
-                        unique.append((y, x))
-                        recipe.append((len(unique) - 1, self.group[0], float(wy * wx / 4)))
+                    point = (a + 0.5 + ny / 2) / sy - 0.5, (b + 0.5 + nx / 2) / sx - 0.5
+                    if _rounded(point) not in known:
+                        for g in self.group:
+                            known.setdefault(_rounded(g.on_point(*point)), (len(unique), g))
+                        unique.append(point)
+                    source, move = known[_rounded(point)]
+                    recipe.append((source, move, float(wy * wx / 4)))
             recipes.append(recipe)
         return unique, recipes
 

@@ -8,14 +8,14 @@ pixel. Nothing is ever divided out of the data.
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from scipy.optimize import nnls
 
-from napari_lfm.optics.projector import Geometry, LensletProjector, Plane
+from napari_lfm.optics.propagation import lens_transmittance
 
 if TYPE_CHECKING:
     from napari_lfm.optics.psf import CellOptics
@@ -26,11 +26,49 @@ LIMITS = (0.25, 1.25)  # in the dark gaps a white frame shows stray light that f
 
 def slab_cell(optics: CellOptics) -> np.ndarray:
     """Return one cell's image of an even, endless slab of light, mean 1, shape (Ny, Nx)."""
-    geometry = Geometry.plan(optics, [Plane(0.0, (3, 3))], (1, 1))
-    projector = LensletProjector.build(geometry, use_cache=False)
-    cells = projector.project(torch.ones(1, 9, *geometry.volume_cells))
-    image = projector.channels_to_image(cells)[0].numpy()
-    out: np.ndarray = image / image.mean()
+    knots = len(optics.pupil) or 2
+    pupil = np.array(optics.pupil or (1.0, 1.0))
+    cell = np.tensordot(pupil, _pupil_cells(optics, knots), 1)
+    out: np.ndarray = cell / cell.mean()
+    return out
+
+
+def _pupil_cells(optics: CellOptics, knots: int) -> np.ndarray:
+    """Return the cell image that each knot of the pupil contributes, shape (knots, Ny, Nx).
+
+    Every pupil point sends a plane wave onto the array. Behind a periodic array its field is a Bloch wave:
+    one cell and its diffraction orders say it all, and the orders of one cell are the same for all waves.
+    The weights are those of the Debye integral: ``s ds / cos(theta)``, times the hat of each knot.
+    """
+    o, (ny, nx), os = optics, optics.cell_px, optics.oversampling
+    shape = ny * os, nx * os
+    steps = [c / n for c, n in zip(o.cell_um, shape, strict=True)]
+    axes = [
+        (torch.arange(n, dtype=torch.float64) - (n - 1) / 2) * d for n, d in zip(shape, steps, strict=True)
+    ]
+    orders = torch.fft.fft2(lens_transmittance(o, *axes))
+    fy, fx = (torch.fft.fftfreq(n, d, dtype=torch.float64) for n, d in zip(shape, steps, strict=True))
+    # a lenslet's pattern changes over M lambda / pitch of the aperture; two samples for each change
+    changes = 2 * o.na * o.pitch_um / (o.magnification * o.wavelength_um)
+    nodes, weights = np.polynomial.legendre.leggauss(max(4, math.ceil(2 * changes / (knots - 1))))
+    turns = max(8, math.ceil(2 * math.pi * changes / 2))
+    angles = (np.arange(turns) + 0.5) * (math.pi / 2 / turns)  # a quarter; the flips give the rest
+    out = np.zeros((knots, ny, nx))
+    for k in range(knots - 1):
+        for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
+            s = o.na * (k + node) / (knots - 1)
+            tilt = s / (o.magnification * o.wavelength_um)
+            gy = fy + torch.from_numpy(tilt * np.sin(angles))[:, None]
+            gx = fx + torch.from_numpy(tilt * np.cos(angles))[:, None]
+            rest = 1 / o.wavelength_um**2 - gy[:, :, None] ** 2 - gx[:, None, :] ** 2
+            phase = 2 * math.pi * (torch.sqrt(rest.clamp(min=0)) - 1 / o.wavelength_um) * o.distance_um
+            field = torch.fft.ifft2(orders * torch.polar((rest > 0).to(phase), phase))
+            light = (field.real**2 + field.imag**2).mean(0)
+            cell = light.reshape(ny, os, nx, os).mean((1, 3)).numpy()
+            cell = (cell + cell[::-1] + cell[:, ::-1] + cell[::-1, ::-1]) / 4
+            ring = weight * s / math.sqrt(1 - (s / o.sample_index) ** 2)
+            out[k] += ring * (1 - node) * cell
+            out[k + 1] += ring * node * cell
     return out
 
 
@@ -55,15 +93,10 @@ def fit_pupil(
     misfit : float
         ``||fit - white|| / ||white||``.
     """
-    s = np.linspace(0, 1, 512)
-    weight = s / np.sqrt(1 - (s * optics.na / optics.sample_index) ** 2)
-    columns = []
-    for k in range(knots):
-        hat = np.eye(knots)[k]
-        share = float((np.interp(s, np.linspace(0, 1, knots), hat) * weight).sum() / weight.sum())
-        columns.append(share * slab_cell(replace(optics, pupil=tuple(hat))).ravel())
+    columns = _pupil_cells(optics, knots).reshape(knots, -1).T
+    columns = columns / columns.sum(1).mean()
     target = white_cell.ravel() / white_cell.mean()
-    found, rest = nnls(np.stack(columns, 1), target)
+    found, rest = nnls(columns, target)
     top = float(found.max())
     if top <= 0:
         return (), 1.0
