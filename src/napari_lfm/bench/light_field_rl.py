@@ -10,19 +10,25 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from napari_lfm.core.labelled import labelled
 from napari_lfm.methods.base import Request
-from napari_lfm.methods.deconvolve_lightfield import DeconvolutionState, DeconvolveLightfield, DeconvolveParameters
+from napari_lfm.methods.deconvolve_lightfield import (
+    DeconvolutionState,
+    DeconvolveLightfield,
+    DeconvolveParameters,
+)
 from napari_lfm.optics import cache
 from napari_lfm.optics.presets import load_microscope
 from napari_lfm.optics.projector import LensletProjector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 GUV = Path(__file__).parents[4] / "shared/data/napari-lf/GUVExperim1"
 FRAMES = 16

@@ -5,13 +5,16 @@ Each row runs in a process of its own, so that its peak memory is its own.
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MEMORY_GIB = 4.0
 ITERATIONS = 4
@@ -102,7 +105,7 @@ def measure(case: Case) -> dict[str, Any]:
         for event in DeconvolveLightfield().run(request):
             if isinstance(event, Preview):
                 marks.append(time.perf_counter())
-    steps = [b - a for a, b in zip(marks[1:], marks[2:], strict=False)]
+    steps = [b - a for a, b in itertools.pairwise(marks)]
     return {
         "path": plan.path,
         "operator_mib": round(plan.geometry.matrix_bytes(plan.storage) / 2**20),

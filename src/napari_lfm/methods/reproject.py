@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import xarray as xr
 from scipy import ndimage
 
 from napari_lfm.core.devices import pick_device
@@ -20,6 +19,8 @@ from napari_lfm.methods.lightfield_data import LightfieldData, prepare
 from napari_lfm.methods.plan import Plan, build_solver, make_plan
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from napari_lfm.methods.base import Request
     from napari_lfm.methods.solver import RichardsonLucy
 
@@ -80,8 +81,10 @@ def reproject(volume: xr.DataArray, request: Request, frame: int = 0) -> Reproje
         channels = _sampled(volume, data, solver, frame)
         light = solver.measurement.response * solver.projector.project(channels)
         predicted, offset = _matched(light, solver)
-    measured = solver.measurement.data[frame : frame + 1] if len(solver.measurement.data) > 1 else (
-        solver.measurement.data
+    measured = (
+        solver.measurement.data[frame : frame + 1]
+        if len(solver.measurement.data) > 1
+        else (solver.measurement.data)
     )
     seen = solver.measurement.response > 0
     difference = (measured - predicted) * seen
@@ -92,9 +95,11 @@ def reproject(volume: xr.DataArray, request: Request, frame: int = 0) -> Reproje
         f"(noise alone would leave about {noise:.1%})."
     )
     images = [_raw_frame(solver, data, part) for part in (measured, predicted, difference)]
-    names = ("measured", "predicted", "residual")
-    labels = [_labelled(image, data, name) for image, name in zip(images, names, strict=True)]
-    return Reprojection(*labels, relative, noise, message)
+    seen_raw, expected, left = (
+        _labelled(image, data, name)
+        for image, name in zip(images, ("measured", "predicted", "residual"), strict=True)
+    )
+    return Reprojection(seen_raw, expected, left, relative, noise, message)
 
 
 def _prepared(request: Request) -> LightfieldData:
@@ -107,11 +112,13 @@ def _prepared(request: Request) -> LightfieldData:
 def _depths(volume: xr.DataArray) -> np.ndarray:
     if not {"z", "y", "x"} <= set(map(str, volume.dims)):
         raise RequestError(
-            f"A volume has dims z, y and x, not ({', '.join(map(str, volume.dims))}).", "Choose a volume layer."
+            f"A volume has dims z, y and x, not ({', '.join(map(str, volume.dims))}).",
+            "Choose a volume layer.",
         )
     affine = affine_of(volume)
     axis = volume.dims.index("z")
-    return affine[axis, -1] + affine[axis, axis] * np.arange(volume.sizes["z"])
+    depths: np.ndarray = affine[axis, -1] + affine[axis, axis] * np.arange(volume.sizes["z"])
+    return depths
 
 
 def _solver(request: Request, data: LightfieldData, z_um: np.ndarray, frame: int) -> RichardsonLucy:
@@ -127,8 +134,6 @@ def _solver(request: Request, data: LightfieldData, z_um: np.ndarray, frame: int
         guard_planes=False,
         anti_aliasing=False,
     )
-    from dataclasses import replace
-
     wanted = replace(request, parameters=parameters, continue_from=None)
     plan: Plan = make_plan(wanted, data)
     batch = slice(frame, frame + 1)
@@ -138,13 +143,13 @@ def _solver(request: Request, data: LightfieldData, z_um: np.ndarray, frame: int
     raise AssertionError("build_solver always ends with a solver")
 
 
-def _sampled(
-    volume: xr.DataArray, data: LightfieldData, solver: RichardsonLucy, frame: int
-) -> torch.Tensor:
+def _sampled(volume: xr.DataArray, data: LightfieldData, solver: RichardsonLucy, frame: int) -> torch.Tensor:
     """Sample a volume on the projector's voxels, zero outside it."""
     g = solver.projector.geometry
     (sy, sx), (my, mx), (ty, tx) = g.planes[0].voxels, g.margin, g.volume_cells
-    grid = data.volume(np.zeros((1, len(g.planes), 1, 1), np.float32), _plane_depths(solver), (sy, sx), "grid")
+    grid = data.volume(
+        np.zeros((1, len(g.planes), 1, 1), np.float32), _plane_depths(solver), (sy, sx), "grid"
+    )
     if "t" in volume.dims:
         volume = volume.isel(t=min(frame, volume.sizes["t"] - 1))
     volume = volume.transpose("z", "y", "x")
