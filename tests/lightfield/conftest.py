@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -24,7 +24,6 @@ class Frame:
     photons: float = 2000.0
     dust: float = 0.0
     corner: float = 0.0
-    _cache: dict[str, np.ndarray] = field(default_factory=dict, compare=False)
 
     def steps(self) -> tuple[np.ndarray, np.ndarray]:
         """Row and column step (y, x)."""
@@ -55,7 +54,8 @@ class Frame:
         keep = ((points > -margin) & (points < np.array(self.shape) + margin)).all(axis=1)
         return points[keep]
 
-    def _geometry(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def geometry(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Centres, all pixels, each pixel's nearest centre, and its offset from that."""
         centres = self.centres()
         pixels = np.moveaxis(np.mgrid[0 : self.shape[0], 0 : self.shape[1]], 0, -1).reshape(-1, 2)
         _, nearest = cKDTree(centres).query(pixels)
@@ -80,12 +80,12 @@ class Frame:
 
     def white(self) -> np.ndarray:
         """An evenly lit frame."""
-        _, pixels, nearest, away = self._geometry()
+        _, pixels, nearest, away = self.geometry()
         return self._camera(self._discs(away), nearest, pixels)
 
     def raw(self, haze: float = 0.1, blobs: int = 60) -> np.ndarray:
         """A specimen of blobs at many depths, each seen by every lenslet under its own slope."""
-        centres, pixels, nearest, away = self._geometry()
+        centres, pixels, nearest, away = self.geometry()
         random = np.random.default_rng(self.seed)
         light = np.full(len(pixels), haze)
         for _ in range(blobs):

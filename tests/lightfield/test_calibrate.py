@@ -121,7 +121,7 @@ def test_no_distortion_where_there_is_none(frame_of: Any) -> None:
 def test_uneven_light_in_the_discs_is_reported(frame_of: Any) -> None:
     frame = frame_of()
     white = frame.white().astype(float) - 100
-    centres, pixels, nearest, away = frame._geometry()
+    centres, _, nearest, away = frame.geometry()
     field = (centres[nearest] - (np.array(frame.shape) - 1) / 2) / max(frame.shape)
     leaning = white * (1 + 0.35 * (away * field).sum(axis=1)).clip(0.05).reshape(frame.shape)
     assert any("telecentric" in w for w in calibrate(white=leaning).warnings)

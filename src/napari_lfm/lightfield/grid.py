@@ -223,20 +223,19 @@ def interpolation_matrix(
     variance_factor : numpy.ndarray, float32, shape (...)
         Sum of squared weights.
     """
-    points = positions.reshape(-1, 2)
-    limit = np.array(shape) - 0.5
-    valid = np.all((points >= -0.5) & (points <= limit), axis=1)
-    points = np.clip(points, 0, np.array(shape) - 1)
-    (rows, row_weights), (cols, col_weights) = (
-        _taps(points[:, axis], shape[axis], interpolation) for axis in (0, 1)
-    )
+    y, x = positions[..., 0].ravel(), positions[..., 1].ravel()
+    height, width = shape
+    valid = (y >= -0.5) & (y <= height - 0.5) & (x >= -0.5) & (x <= width - 0.5)
+    rows, row_weights = _taps(np.clip(y, 0, height - 1), height, interpolation)
+    cols, col_weights = _taps(np.clip(x, 0, width - 1), width, interpolation)
     row_weights[~valid] = 0
     taps = rows.shape[1] ** 2
     weights = (row_weights[:, :, None] * col_weights[:, None, :]).reshape(-1)
-    columns = (rows[:, :, None] * np.int32(shape[1]) + cols[:, None, :]).reshape(-1)
-    pointers = np.arange(0, taps * len(points) + 1, taps, dtype=np.int32)
-    matrix = sparse.csr_array((weights, columns, pointers), shape=(len(points), shape[0] * shape[1]))
-    factor = (row_weights**2).sum(axis=1) * (col_weights**2).sum(axis=1)
+    columns = (rows[:, :, None] * np.int32(width) + cols[:, None, :]).reshape(-1)
+    pointers = np.arange(0, taps * len(y) + 1, taps, dtype=np.int32)
+    matrix = sparse.csr_array((weights, columns, pointers), shape=(len(y), height * width))
+    factor = np.einsum("nk,nk->n", row_weights, row_weights)
+    factor *= np.einsum("nk,nk->n", col_weights, col_weights)
     lead = positions.shape[:-1]
     return matrix, valid.reshape(lead), factor.reshape(lead)
 

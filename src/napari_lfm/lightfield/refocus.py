@@ -116,7 +116,7 @@ class Refocuser:
         out = self._spectrum[:, :, rows][..., cols]
         flipped = self._spectrum[:, :, (-rows) % height][..., cols[mirrored]]
         out[..., mirrored] = flipped.conj()
-        return np.asarray(out / np.float32(times**2))
+        return np.asarray(out)
 
 
 def _ramp_to(values: np.ndarray, length: int, axis: int) -> np.ndarray:
