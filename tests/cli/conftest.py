@@ -7,8 +7,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -23,6 +22,9 @@ from napari_lfm.core.problems import Estimate, Problem
 from napari_lfm.io.provenance import make_provenance
 from napari_lfm.io.write import write_image
 from napari_lfm.methods.base import InputKind, Parameters, Request
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class StretchParameters(Parameters):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +13,8 @@ from napari_lfm.optics.microscope import Camera, LensletArray, Microscope, Objec
 from napari_lfm.optics.presets import save_microscope
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.cli.conftest import Shell
 
 PLANES = ("--set", "z_min_um=-8", "--set", "z_max_um=8", "--set", "z_step_um=4")

@@ -54,7 +54,8 @@ def find_spots(
     ring = (np.hypot(yy, xx) <= reach) & (np.hypot(yy, xx) > reach - 1.5)
     around = percentile_filter(smooth, 80, footprint=ring[None])
     apart = max(1, round(0.8 / lateral))
-    peaks = peak_local_max(smooth, min_distance=apart, exclude_border=(0, 2, 2))  # type: ignore[no-untyped-call]
+    near = np.ones((3, 2 * apart + 1, 2 * apart + 1), bool)
+    peaks = peak_local_max(smooth, footprint=near, exclude_border=(0, 2, 2))  # type: ignore[no-untyped-call]
     at = tuple(peaks.T)
     # a thousandth of the brightest voxel keeps the ratio finite in the dark
     ratio = smooth[at] / np.maximum(around[at], 1e-3 * smooth.max())

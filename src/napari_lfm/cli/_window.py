@@ -89,11 +89,14 @@ def main(folder: Path, stay: bool) -> None:
     from napari_lfm.io.read import read_image, read_lightfield
 
     viewer = napari.Viewer(title="napari-lfm demo", show=True)
-    raw = read_lightfield(folder / "measurement" / "raw.ome.tif")
-    truth = read_image(folder / "measurement" / "truth.ome.tif", kind=None)
+    measurement = folder / "measurement"
+    raw, white, dark = (read_lightfield(measurement / f"{n}.ome.tif") for n in ("raw", "white", "dark"))
+    truth = read_image(measurement / "truth.ome.tif", kind=None)
     volume = read_image(folder / "volume.ome.tif", kind=None)
     beads = read_points(folder / "beads.csv")
     for data, arguments, kind in (
+        layer_data_from(dark, "dark frame", "dark", visible=False),
+        layer_data_from(white, "white frame", "white", visible=False),
         layer_data_from(raw, "light field", "lightfield", visible=False),
         layer_data_from(truth, "truth", "truth", colormap="gray", visible=False),
         layer_data_from(volume, "volume", "volume", colormap="magma"),

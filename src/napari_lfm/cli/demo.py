@@ -43,16 +43,16 @@ def demo(
     from napari_lfm.lightfield.calibrate import calibrate
     from napari_lfm.lightfield.files import save_lattice
     from napari_lfm.methods.reproject import reproject
+    from napari_lfm.simulation import sample
     from napari_lfm.simulation.files import write_recording
-    from napari_lfm.simulation.sample import sample_microscope, sample_recording
 
     prepare_output(out / "volume.ome.tif")
     begun = time.monotonic()
     line = ProgressLine()
-    optics = sample_microscope()
+    optics = sample.sample_microscope()
     say(f"A light field of a giant vesicle and beads through {optics.name}, optics slightly off, with noise:")
     try:
-        recording = sample_recording(fresh=True, on_progress=line.show)
+        recording = sample.sample_recording(fresh=True, on_progress=line.show)
         line.end()
         files = write_recording(out / "measurement", recording, optics, {"simulated": "demo"})
 
@@ -66,14 +66,16 @@ def demo(
         )
 
         say("Reconstructing the volume:")
+        depths = dict(zip(("z_min_um", "z_max_um", "z_step_um"), sample.Z_UM, strict=True))
         request, problems = build_request(
             METHOD,
             recording["raw"],
             white=recording["white"],
+            dark=recording["dark"],
             microscope=optics,
             lattice=lattice,
-            sources={"image": str(files["raw"]), "white": str(files["white"])},
-            parameters={"z_min_um": -7, "z_max_um": 7, "z_step_um": 1, "iterations": ITERATIONS},
+            sources={"image": str(files["raw"]), **{n: str(files[n]) for n in ("white", "dark")}},
+            parameters={**depths, "iterations": ITERATIONS},
         )
         raise_for(problems)
         result = execute(request, line)
@@ -187,7 +189,8 @@ def draw(
         "What the camera saw",
         13,
     )
-    y0, x0, n = raw.shape[0] // 2 - 50, raw.shape[1] // 2 - 120, 100
+    n = min(100, *raw.shape)
+    y0, x0 = (raw.shape[0] - n) // 2, max(raw.shape[1] // 2 - 120, 0)
     crop = raw[y0 : y0 + n, x0 : x0 + n]
     centres = lattice.centres_px().reshape(-1, 2) - (y0, x0)
     near = centres[((centres > 1) & (centres < n - 2)).all(1)]
@@ -195,7 +198,7 @@ def draw(
     grid = sheet(
         [
             [
-                Panel(shown(crop, gamma=0.5), "100 x 100 pixels of the raw frame", pixel, 2),
+                Panel(shown(crop, gamma=0.5), f"{n} x {n} pixels of the raw frame", pixel, 2),
                 Panel(shown(crop, gamma=0.5), "lenslet centres, found blind", pixel, 2, marks),
             ]
         ],
