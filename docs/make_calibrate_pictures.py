@@ -1,4 +1,4 @@
-"""Draw the pictures of how-to/calibrate.md from a recording: ``python docs/make_calibrate_pictures.py FOLDER``.
+"""Draw the pictures of how-to/calibrate.md: ``python docs/make_calibrate_pictures.py FOLDER``.
 
 FOLDER holds the raw light field, white and dark frame of the giant-vesicle recording (napari-LF's
 GUVExperim1). The pictures in the repository were made with it.
@@ -84,17 +84,13 @@ def small(image):
 
 def main(folder: Path) -> None:
     """Draw all pictures."""
-    raw, white, dark = (
-        tifffile.imread(folder / f"{name}_GUVExperim1.tif")
-        for name in ("Lightfield", "Radiometry", "DarkFrame")
-    )
+    names = ("Lightfield", "Radiometry", "DarkFrame")
+    raw, white, dark = (tifffile.imread(folder / f"{name}_GUVExperim1.tif") for name in names)
     from_white, blind = calibrate(white=white), calibrate(raw)
-    beside([grid_over(white, from_white, (0, 0), 150), grid_over(raw, blind, (60, 80), 150)]).quantize(
-        128
-    ).save(OUT / "calibrate-grid.png", optimize=True)
-    beside([arrows(residual_map(from_white, white), 40), arrows(residual_map(blind, raw), 40)]).quantize(
-        16
-    ).save(OUT / "calibrate-residual.png", optimize=True)
+    grids = [grid_over(white, from_white, (0, 0), 150), grid_over(raw, blind, (60, 80), 150)]
+    beside(grids).quantize(128).save(OUT / "calibrate-grid.png", optimize=True)
+    maps = [arrows(residual_map(from_white, white), 40), arrows(residual_map(blind, raw), 40)]
+    beside(maps).quantize(16).save(OUT / "calibrate-residual.png", optimize=True)
     views = Refocuser(lf4d(rectify(raw, from_white, 15, dark=dark)))
     pictures = [small(views.view(7, u)) for u in (3, 11)]
     pictures += [small(views.refocus(slope, 3)) for slope in (-0.3, 0.0, 0.3)]
