@@ -214,10 +214,14 @@ def prepare(request: Request) -> Iterator[Progress | LightfieldData]:
         raise_for(check_pitch(lattice, microscope))
         yield Progress(1, 1, "Finding the lenslets", values={"pitch_px": float(np.mean(lattice.pitch_px))})
     n = nearest_odd(lattice.pitch_px[1])
-    offset = np.asarray(dark, np.float32) if dark is not None else None
-    if offset is None and white is not None:
-        # without a dark frame the camera's offset is the best guess; the fitted offset mends the rest
-        offset = np.full(image.shape[-2:], microscope.camera.offset_counts, np.float32)
+    if dark is not None:
+        offset = np.asarray(dark, np.float32)
+    else:
+        # the camera's offset is the best guess; the fitted offset mends the rest
+        guess = microscope.camera.offset_counts
+        if white is None:  # nothing else says that it is there
+            guess = min(guess, float(np.quantile(np.asarray(image[0] if is_movie else image), 0.001)))
+        offset = np.full(image.shape[-2:], guess, np.float32)
     yield Progress(0, 1, "Rectifying")
     rectified = rectify(frames, lattice, n, dark=offset, region_px=request.region_px)
     if min(rectified.cells) < MIN_LENSLETS:
