@@ -147,11 +147,10 @@ def main() -> None:
     figures["seconds_15_iterations"] = done[-1].seconds
     rec.view.scroll_to_result()
     shot("reconstruct-after")
-    viewer.dims.ndisplay = 3
-    viewer.scene.camera.angles = (10, 35, 50)
+    rec.view.volume_button.click()
     pause(0.5)
     shot("volume-3d")
-    viewer.dims.ndisplay = 2
+    rec.view.volume_button.click()
     begin = time.perf_counter()
     c.results.check()
     wait(lambda: any("residual" in layer.name for layer in viewer.layers))

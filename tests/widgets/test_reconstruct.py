@@ -80,7 +80,7 @@ def test_run_gives_a_placed_layer_with_provenance(qtbot: Any, widget: Any, viewe
     c = widget.controller
     outcome = end(qtbot, c, widget.view.run_row.run_button.click)
     assert outcome.status == "finished"
-    layer = viewer.layers["raw volume"]
+    layer = viewer.layers["volume (raw)"]
     np.testing.assert_allclose(layer.scale, (1.0, 0.5, 0.5))
     np.testing.assert_allclose(layer.translate, (-2.0, 1.0, 1.5))
     assert [str(u) for u in layer.units] == ["micrometer"] * 3
@@ -89,7 +89,7 @@ def test_run_gives_a_placed_layer_with_provenance(qtbot: Any, widget: Any, viewe
     assert layer.metadata["napari_lfm"]["provenance"]["method"] == "fake"
     assert float(layer.data.max()) == 10.0
     # a result is no input
-    assert "raw volume" not in [one.name for one in c.session.candidates()]
+    assert "volume (raw)" not in [one.name for one in c.session.candidates()]
     assert "Done" in widget.view.run_row.text.text()
     assert widget.view.run_row.curve.values == (1.0, 1 / 2, 1 / 3, 1 / 4, 1 / 5)
 
@@ -97,9 +97,9 @@ def test_run_gives_a_placed_layer_with_provenance(qtbot: Any, widget: Any, viewe
 def test_contrast_limits_stay_those_of_the_first_preview(qtbot: Any, widget: Any, viewer: Any) -> None:
     c = widget.controller
     end(qtbot, c, c.run)
-    layer = viewer.layers["raw volume"]
+    layer = viewer.layers["volume (raw)"]
     before = tuple(layer.contrast_limits)
-    assert before[1] <= 2.0
+    assert before[1] <= 4.0
     widget.view.contrast_button.click()
     assert tuple(layer.contrast_limits) != before
 
@@ -111,7 +111,7 @@ def test_stop_keeps_the_last_preview(qtbot: Any, widget: Any, viewer: Any, fake_
     fake_method.gate = threading.Semaphore(0)
     c.run()
     release(fake_method, 3)
-    qtbot.waitUntil(lambda: "raw volume" in viewer.layers, timeout=20_000)
+    qtbot.waitUntil(lambda: viewer.layers["volume (raw)"].visible, timeout=20_000)
     qtbot.waitUntil(lambda: fake_method.steps == 3)
     assert widget.view.run_row.stop_button.isEnabled()
 
@@ -123,12 +123,12 @@ def test_stop_keeps_the_last_preview(qtbot: Any, widget: Any, viewer: Any, fake_
     outcome = end(qtbot, c, act)
     assert outcome.status == "stopped"
     assert fake_method.steps == 4
-    assert float(viewer.layers["raw volume"].data.max()) == 8.0
+    assert float(viewer.layers["volume (raw)"].data.max()) == 8.0
     assert "Stopped" in widget.view.run_row.text.text()
     have_result(qtbot, c)
     # the record says how many iterations were done, so that the script gives this volume again
     assert c.results.result.provenance["parameters"]["iterations"] == 4
-    record = viewer.layers["raw volume"].metadata["napari_lfm"]["provenance"]
+    record = viewer.layers["volume (raw)"].metadata["napari_lfm"]["provenance"]
     assert record["parameters"]["iterations"] == 4
 
 
@@ -138,10 +138,10 @@ def test_continue_sharpens_the_same_layer(qtbot: Any, widget: Any, viewer: Any) 
     have_result(qtbot, c)
     qtbot.waitUntil(lambda: c.ready, timeout=20_000)
     assert widget.view.run_row.continue_button.isEnabled()
-    before = viewer.layers["raw volume"]
+    before = viewer.layers["volume (raw)"]
     end(qtbot, c, widget.view.run_row.continue_button.click)
-    assert [layer.name for layer in viewer.layers] == ["raw", "raw volume"]
-    assert viewer.layers["raw volume"] == before
+    assert [layer.name for layer in viewer.layers] == ["raw", "volume (raw)"]
+    assert viewer.layers["volume (raw)"] == before
     assert float(before.data.max()) == 20.0
     assert len(widget.view.run_row.curve.values) == 10
 
@@ -161,7 +161,16 @@ def test_failure_is_one_sentence_in_the_panel(qtbot: Any, widget: Any, viewer: A
     assert outcome.status == "failed"
     assert "The light field is all zero." in widget.view.run_row.text.text()
     assert "Traceback" not in widget.view.run_row.text.text()
-    assert "raw volume" in viewer.layers  # what had come before stays
+    assert "volume (raw)" in viewer.layers  # what had come before stays
+
+
+def test_failure_before_the_first_preview_leaves_no_layer(qtbot: Any, widget: Any, viewer: Any) -> None:
+    c = widget.controller
+    widget.view.form.set_values({"fail_at": 1})
+    qtbot.waitUntil(lambda: c.ready, timeout=20_000)
+    outcome = end(qtbot, c, c.run)
+    assert outcome.status == "failed"
+    assert [layer.name for layer in viewer.layers] == ["raw"]
 
 
 def test_result_layer_deleted_in_the_middle(qtbot: Any, widget: Any, viewer: Any, fake_method: Any) -> None:
@@ -169,16 +178,16 @@ def test_result_layer_deleted_in_the_middle(qtbot: Any, widget: Any, viewer: Any
     fake_method.gate = threading.Semaphore(0)
     c.run()
     release(fake_method, 2)
-    qtbot.waitUntil(lambda: "raw volume" in viewer.layers, timeout=20_000)
-    del viewer.layers["raw volume"]
+    qtbot.waitUntil(lambda: viewer.layers["volume (raw)"].visible, timeout=20_000)
+    del viewer.layers["volume (raw)"]
     shown = []
     c.runner.previewed.connect(shown.append)
     release(fake_method, 1)
     qtbot.waitUntil(lambda: bool(shown), timeout=20_000)
-    assert "raw volume" not in viewer.layers
+    assert "volume (raw)" not in viewer.layers
     outcome = end(qtbot, c, lambda: release(fake_method, 2))
     assert outcome.status == "finished"
-    assert float(viewer.layers["raw volume"].data.max()) == 10.0
+    assert float(viewer.layers["volume (raw)"].data.max()) == 10.0
 
 
 def test_input_layer_deleted_in_the_middle(qtbot: Any, widget: Any, viewer: Any, fake_method: Any) -> None:
@@ -190,7 +199,7 @@ def test_input_layer_deleted_in_the_middle(qtbot: Any, widget: Any, viewer: Any,
     del viewer.layers["raw"]
     outcome = end(qtbot, c, lambda: release(fake_method, 4))
     assert outcome.status == "finished"
-    assert float(viewer.layers["raw volume"].data.max()) == 10.0
+    assert float(viewer.layers["volume (raw)"].data.max()) == 10.0
     qtbot.waitUntil(lambda: "No light field is chosen" in widget.view.problems.text(), timeout=20_000)
 
 
@@ -216,13 +225,13 @@ def test_panel_closed_in_the_middle(qtbot: Any, widget: Any, viewer: Any, fake_m
     qtbot.waitUntil(lambda: c.ready, timeout=20_000)
     crew = widget.crew
     c.run()
-    qtbot.waitUntil(lambda: "raw volume" in viewer.layers, timeout=20_000)
+    qtbot.waitUntil(lambda: viewer.layers["volume (raw)"].visible, timeout=20_000)
     viewer.window.remove_dock_widget(widget)
     widget.deleteLater()
     qtbot.waitUntil(lambda: crew.closed, timeout=20_000)
     gc.collect()
     assert fake_method.closed.wait(20)
-    assert "raw volume" in viewer.layers
+    assert "volume (raw)" in viewer.layers
 
 
 def test_closed_panels_leave_nothing_behind(qtbot: Any, widget: Any, viewer: Any) -> None:
@@ -264,7 +273,7 @@ def test_full_disk_is_told_and_nothing_is_lost(
     c.results.save(tmp_path / "out.tif")
     qtbot.waitUntil(lambda: "The disk is full." in widget.view.save_text.text(), timeout=20_000)
     assert widget.view.save_button.isEnabled()
-    assert "raw volume" in viewer.layers
+    assert "volume (raw)" in viewer.layers
     assert c.results.result is not None
 
 
@@ -296,3 +305,65 @@ def test_region_from_a_drawn_rectangle(qtbot: Any, widget: Any, viewer: Any) -> 
     # without a rectangle it is the whole field again
     del viewer.layers["region"]
     assert c.state().region_um is None
+
+
+def test_check_lays_prediction_beside_measurement(
+    qtbot: Any, widget: Any, viewer: Any, monkeypatch: Any
+) -> None:
+    import sys
+    from types import ModuleType, SimpleNamespace
+
+    from napari_lfm.core.labelled import labelled
+
+    c = widget.controller
+    end(qtbot, c, c.run)
+    have_result(qtbot, c)
+    frame = np.random.default_rng(1).random((60, 75))
+    pixel = c.session.microscope.object_pixel_um
+    image = labelled(frame, ("y", "x"), {"y": pixel, "x": pixel})
+    seen = []
+
+    def reproject(volume: Any, request: Any) -> Any:
+        seen.append((volume, request.continue_from))
+        return SimpleNamespace(
+            measured=image,
+            predicted=image * 0.9,
+            residual=image * 0.1,
+            relative_residual=0.1,
+            message="Good.",
+        )
+
+    fake = ModuleType("napari_lfm.methods.reproject")
+    fake.reproject = reproject  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "napari_lfm.methods.reproject", fake)
+    widget.view.check_button.click()
+    qtbot.waitUntil(lambda: "residual (raw)" in viewer.layers, timeout=20_000)
+    assert "Good." in widget.view.check_text.text()
+    assert seen[0][1] == 5
+    three = [viewer.layers[f"{part} (raw)"] for part in ("measured", "predicted", "residual")]
+    assert [layer.visible for layer in viewer.layers] == [False, False, True, True, True]
+    lefts = [float(layer.translate[-1]) for layer in three]
+    assert lefts[0] == 0.0
+    assert lefts[1] > 75 * pixel
+    assert lefts[2] > 2 * 75 * pixel
+    # measured and predicted share their grey scale; the residual's is symmetric about nothing
+    assert tuple(three[0].contrast_limits) == tuple(three[1].contrast_limits)
+    assert three[2].contrast_limits[0] == -three[2].contrast_limits[1]
+    # one over the other they lie in the world of the raw frame again
+    c.results.compare.choose("residual")
+    assert [layer.visible for layer in three] == [False, False, True]
+    assert float(three[2].translate[-1]) == 0.0
+    c.results.compare.choose("volume")
+    assert viewer.layers["volume (raw)"].visible
+    assert not any(layer.visible for layer in three)
+
+
+def test_show_in_3d_hides_what_is_flat(qtbot: Any, widget: Any, viewer: Any) -> None:
+    c = widget.controller
+    end(qtbot, c, c.run)
+    widget.view.volume_button.click()
+    assert viewer.dims.ndisplay == 3
+    assert not viewer.layers["raw"].visible
+    widget.view.volume_button.click()
+    assert viewer.dims.ndisplay == 2
+    assert viewer.layers["raw"].visible

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QRectF, Qt
+from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPalette, QPen
 from qtpy.QtWidgets import QFileDialog, QFrame, QLabel, QVBoxLayout, QWidget
 
-from napari_lfm.widgets.parts import button
+from napari_lfm.widgets.parts import ACCENT, button
 from napari_lfm.widgets.qt import Signal
 
 if TYPE_CHECKING:
@@ -24,14 +25,13 @@ class DropZone(QFrame):
 
     def __init__(self, text: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.setFrameShape(QFrame.Shape.StyledPanel)
-        self.setFrameShadow(QFrame.Shadow.Sunken)
+        self._hovered = False
         self.setAcceptDrops(True)
         self.setToolTip(
             "Files dropped here are opened with sizes in micrometres, whatever readers are installed."
         )
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(8, 8, 8, 8)
+        layout.setContentsMargins(10, 10, 10, 10)
         label = QLabel(text)
         label.setWordWrap(True)
         label.setAlignment(Qt.AlignmentFlag.AlignCenter)
@@ -54,15 +54,15 @@ class DropZone(QFrame):
         mime = event.mimeData()
         if mime is not None and any(url.isLocalFile() for url in mime.urls()):
             event.acceptProposedAction()
-            self.setFrameShadow(QFrame.Shadow.Raised)
+            self._hover(True)
 
     def dragLeaveEvent(self, event: QDragLeaveEvent | None) -> None:
         """Look as before."""
-        self.setFrameShadow(QFrame.Shadow.Sunken)
+        self._hover(False)
 
     def dropEvent(self, event: QDropEvent | None) -> None:
         """Hand the dropped files on, and keep napari's window from opening them too."""
-        self.setFrameShadow(QFrame.Shadow.Sunken)
+        self._hover(False)
         if event is None:
             return
         mime = event.mimeData()
@@ -70,3 +70,16 @@ class DropZone(QFrame):
         if paths:
             event.acceptProposedAction()
             self.files_chosen.emit(paths)
+
+    def _hover(self, on: bool) -> None:
+        self._hovered = on
+        self.update()
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:
+        """Draw the dashed border that says 'drop here'."""
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        colour = QColor(ACCENT) if self._hovered else self.palette().color(QPalette.ColorRole.WindowText)
+        colour.setAlphaF(1.0 if self._hovered else 0.45)
+        painter.setPen(QPen(colour, 1.6, Qt.PenStyle.DashLine))
+        painter.drawRoundedRect(QRectF(self.rect()).adjusted(1.5, 1.5, -1.5, -1.5), 6.0, 6.0)

@@ -17,9 +17,9 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_lfm.widgets.fields import FieldSpec, specs_of
+from napari_lfm.widgets.parts import Fold
 from napari_lfm.widgets.qt import Signal
 
 if TYPE_CHECKING:
@@ -229,10 +229,7 @@ class ModelForm(QWidget):
         if hidden.rowCount():
             content = QWidget()
             content.setLayout(hidden)
-            more = QCollapsible("More settings")
-            more.setDuration(0)
-            more.addWidget(content)
-            outer.addWidget(more)
+            outer.addWidget(Fold("More settings", content))
         self.reset()
         if values:
             self.set_values(values)

@@ -14,12 +14,11 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_lfm.widgets.drop_zone import DropZone
 from napari_lfm.widgets.fields import MICROMETRES
 from napari_lfm.widgets.form import CalmComboBox, CalmSpinBox
-from napari_lfm.widgets.parts import WrappedLabel, button, row, scrolled, section
+from napari_lfm.widgets.parts import Fold, WrappedLabel, button, row, scrolled, section
 from napari_lfm.widgets.qt import Signal
 from napari_lfm.widgets.state import ROLE_TITLES, ROLES, Role
 
@@ -147,9 +146,7 @@ class LightFieldView(QWidget):
         )
         self.overlay_box.setChecked(True)
         layout.addWidget(self.overlay_box)
-        self.hand = QCollapsible("Correct by hand, save, load")
-        self.hand.setDuration(0)
-        self.hand.addWidget(self._hand_controls())
+        self.hand = Fold("Correct by hand, save, load", self._hand_controls())
         layout.addWidget(self.hand)
         self._column.addWidget(box)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from napari.utils.colormaps import Colormap
+from qtpy.QtCore import QTimer
 
 from napari_lfm.widgets.session import bare, update_record
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 NAME = "lenslet centres"
 # residuals in px at which the colour is that of a good and of a bad centre
 _GOOD_PX, _BAD_PX = 0.0, 0.5
+_COLOURS = [[0.35, 1.0, 0.65], [1.0, 0.85, 0.2], [1.0, 0.25, 0.2]]
 
 
 class LatticeOverlay:
@@ -62,19 +65,16 @@ class LatticeOverlay:
         centres = lattice.centres_px().reshape(-1, 2)
         self._columns = lattice.columns
         features = {"residual_px": _magnitudes(residual_px, len(centres))}
-        size = 0.30 * min(lattice.pitch_px)
+        size = 0.22 * min(lattice.pitch_px)
         layer = self.layer
         self._own_change = True
         try:
-            if layer is not None and len(layer.data) == len(centres):
+            if layer is not None:
+                layer.selected_data = set()
                 layer.data = centres
                 layer.features = features
                 layer.size = size
             else:
-                visible = True
-                if layer is not None:
-                    visible = bool(layer.visible)
-                    self._viewer.layers.remove(layer)
                 self._layer = layer = bare(
                     self._viewer.add_points(
                         centres,
@@ -84,10 +84,9 @@ class LatticeOverlay:
                         symbol="cross",
                         border_width=0,
                         face_color="residual_px",
-                        face_colormap="turbo",
+                        face_colormap=Colormap(_COLOURS, name="residual"),
                         face_contrast_limits=(_GOOD_PX, _BAD_PX),
-                        opacity=0.75,
-                        visible=visible,
+                        opacity=0.9,
                         scale=(pixel_um, pixel_um),
                         units=(unit, unit),
                         axis_labels=("y", "x"),
@@ -106,7 +105,7 @@ class LatticeOverlay:
 
     def set_visible(self, visible: bool) -> None:
         """Show or hide the layer."""
-        if self.layer is not None:
+        if self.layer is not None and self.layer.visible != visible:
             self.layer.visible = visible
 
     def remove(self) -> None:
@@ -121,10 +120,11 @@ class LatticeOverlay:
         layer = self.layer
         if layer is None:
             return
-        layer.mode = "select" if on else "pan_zoom"
         if on:
-            layer.visible = True
+            self.set_visible(True)
             self._viewer.layers.selection.active = layer
+        # last: napari leaves the mode when visibility is set
+        layer.mode = "select" if on else "pan_zoom"
 
     def _on_data(self, event: Any) -> None:
         if self._own_change or self._layer is None or str(getattr(event, "action", "")) != "changed":
@@ -137,7 +137,9 @@ class LatticeOverlay:
         if moved[index] < 1e-3:
             return
         row, column = divmod(index, self._columns)
-        self._dragged(row, column, float(data[index, 0]), float(data[index, 1]))
+        y, x = float(data[index, 0]), float(data[index, 1])
+        # napari is still inside its own mouse handling: move the other marks after it
+        QTimer.singleShot(0, lambda: self._dragged(row, column, y, x))
 
 
 def _magnitudes(residual_px: np.ndarray | None, count: int) -> np.ndarray:

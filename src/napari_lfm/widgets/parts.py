@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QPointF, QSize, Qt
-from qtpy.QtGui import QPainter, QPaintEvent, QPen, QPolygonF
+from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPen, QPolygonF
 from qtpy.QtWidgets import (
     QFrame,
     QGroupBox,
@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QPushButton,
     QScrollArea,
     QSizePolicy,
+    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from napari_lfm.core.problems import Problem
 
-PANEL_WIDTH = 380
+ACCENT = "#3d9be0"  # readable on napari's dark and light themes
 
 
 class WrappedLabel(QLabel):
@@ -91,6 +92,34 @@ def scrolled(content: QWidget) -> QScrollArea:
     return area
 
 
+class Fold(QWidget):
+    """A line of text with an arrow that shows or hides what is below it."""
+
+    def __init__(self, title: str, content: QWidget, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.content = content
+        self._button = QToolButton()
+        self._button.setText(title)
+        self._button.setCheckable(True)
+        self._button.setAutoRaise(True)
+        self._button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self._button.toggled.connect(self._turn)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        layout.addWidget(self._button)
+        layout.addWidget(content)
+        self._turn(False)
+
+    def expand(self) -> None:
+        """Show the content."""
+        self._button.setChecked(True)
+
+    def _turn(self, opened: bool) -> None:
+        self._button.setArrowType(Qt.ArrowType.DownArrow if opened else Qt.ArrowType.RightArrow)
+        self.content.setVisible(opened)
+
+
 class Sparkline(QWidget):
     """A small curve of one figure over the steps of a run, with its first and last value."""
 
@@ -144,5 +173,5 @@ class Sparkline(QWidget):
             QPointF(3 + width * i / (len(self._values) - 1), top + height * (1 - (v - low) / span))
             for i, v in enumerate(self._values)
         ]
-        painter.setPen(QPen(palette.color(palette.ColorRole.Link), 1.8))
+        painter.setPen(QPen(QColor(ACCENT), 1.8))
         painter.drawPolyline(QPolygonF(points))

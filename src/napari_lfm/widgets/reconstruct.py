@@ -19,7 +19,7 @@ from napari_lfm.widgets.resolve import microscope_problems, resolve
 from napari_lfm.widgets.result_layers import ResultLayers
 from napari_lfm.widgets.results import ResultActions, input_name
 from napari_lfm.widgets.runner import Outcome, Runner
-from napari_lfm.widgets.state import ReconstructState
+from napari_lfm.widgets.state import ROLES, ReconstructState
 from napari_lfm.widgets.texts import estimate_html, figures_html, outcome_words, understood_html
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ class ReconstructController:
         self.region = RegionTool(self.session.viewer, self._region_changed)
         self.outcome: Outcome | None = None
         self.ready = False
+        self._planned_for: tuple[ReconstructState, list[int]] | None = None
+        self.expected: Estimate | None = None
         self._suggested: dict[str, Any] = {}
         self._pause = QTimer(panel)
         self._pause.setSingleShot(True)
@@ -155,10 +157,18 @@ class ReconstructController:
         )
 
     def _schedule(self) -> None:
-        # anything may have changed: what was found out before does not hold any more
+        if self.ready and self._circumstances() == self._planned_for:
+            return  # e.g. a layer that has nothing to do with the run was added
+        # what was found out before does not hold any more
         self.ready = False
         self._show_buttons()
         self._pause.start()
+
+    def _circumstances(self) -> tuple[ReconstructState, list[int]]:
+        """Return all that a plan depends on, to compare."""
+        session = self.session
+        layers = [session.input(role) for role in ROLES]
+        return self.state(), [0 if layer is None else id(layer.data) for layer in layers]
 
     def prepare(self) -> None:
         """Find out, off the GUI thread, what a run would do; enable Run where it can."""
@@ -171,6 +181,7 @@ class ReconstructController:
             self.background.forget("plan")
             self._not_ready(*request)
             return
+        self._planned_for = self._circumstances()
         self.view.understood.show_text(understood_html(request))
         self.background.submit(
             "plan", lambda: plan(method, request), lambda found: self._planned(*found), self._not_ready
@@ -180,7 +191,7 @@ class ReconstructController:
         self.view.problems.show_problems(problems)
         self.view.estimate.show_text("" if estimate is None else estimate_html(estimate, device))
         self.ready = estimate is not None
-        self.results.estimate = estimate
+        self.expected = estimate
         self._show_buttons()
 
     def _not_ready(self, *problems: Problem) -> None:
@@ -221,7 +232,7 @@ class ReconstructController:
 
     def _start(self, request: Request, go_on: bool) -> None:
         method = self.methods[request.method]
-        self.layers.begin(input_name(request), go_on)
+        self.layers.begin(input_name(request), go_on, self.expected if self.ready else None)
         self.view.run_row.show_start(keep_curve=go_on)
         self.runner.start(method, request)
 
@@ -244,6 +255,7 @@ class ReconstructController:
             self.layers.show_result(outcome.result, limits)
         elif outcome.preview is not None:
             self.layers.keep(outcome.preview)
+        self.layers.end()
         self.view.run_row.show_done(
             outcome.status, outcome.seconds, outcome_words(outcome.status, outcome.steps), outcome.problem
         )
@@ -252,6 +264,8 @@ class ReconstructController:
         )
         if outcome.result is not None or outcome.preview is not None:
             self.results.take(outcome)
+            # the box has no size before the event loop has come round
+            QTimer.singleShot(100, self.view.scroll_to_result)
         self._show_buttons()
         self._schedule()
 

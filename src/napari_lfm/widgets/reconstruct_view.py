@@ -12,11 +12,10 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_lfm.core.devices import DEVICE_NAMES
 from napari_lfm.widgets.form import CalmComboBox, CalmDoubleSpinBox, ModelForm
-from napari_lfm.widgets.parts import WrappedLabel, button, row, scrolled, section
+from napari_lfm.widgets.parts import Fold, WrappedLabel, button, row, scrolled, section
 from napari_lfm.widgets.qt import Signal
 from napari_lfm.widgets.run_row import RunRow
 
@@ -33,10 +32,20 @@ _DEVICE_TEXTS = {
 }
 
 
+COMPARISONS = {
+    "all": "Show measured, predicted, residual",
+    "measured": "Show the measured light field",
+    "predicted": "Show the predicted light field",
+    "residual": "Show the residual",
+    "volume": "Back to the volume",
+}
+
+
 class ReconstructView(QWidget):
     """What to do, what it will take, Run, and what to do with the result."""
 
     method_chosen = Signal(str)
+    comparison_chosen = Signal(str)
     changed = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -92,8 +101,9 @@ class ReconstructView(QWidget):
         group = QButtonGroup(self)
         group.addButton(self.whole_button)
         group.addButton(self.drawn_button)
-        self.draw_button = button("Draw region", "Draw one rectangle over the light field")
-        layout.addLayout(row(self.whole_button, self.drawn_button, self.draw_button, stretch=1))
+        self.draw_button = button("Draw...", "Draw one rectangle over the light field")
+        layout.addWidget(self.whole_button)
+        layout.addLayout(row(self.drawn_button, self.draw_button, stretch=0))
         self.drawn_button.toggled.connect(lambda _: self.changed.emit())
         self._column.addWidget(box)
 
@@ -112,10 +122,7 @@ class ReconstructView(QWidget):
         self.memory_box.valueChanged.connect(lambda _: self.changed.emit())
         form.addRow("Compute on", self.device_combo)
         form.addRow("Memory (GiB)", self.memory_box)
-        more = QCollapsible("Computer")
-        more.setDuration(0)
-        more.addWidget(content)
-        self._column.addWidget(more)
+        self._column.addWidget(Fold("Computer: processor and memory", content))
 
     def _build_plan(self) -> None:
         box, layout = section("What will be done")
@@ -144,8 +151,16 @@ class ReconstructView(QWidget):
         self.volume_button = button("Show in 3-D", "Turn the view between one plane and the volume")
         self.contrast_button = button("Fit contrast", "Set brightness and contrast to the present result")
         layout.addLayout(row(self.volume_button, self.contrast_button))
+        self.compare_combo = CalmComboBox()
+        for mode, text in COMPARISONS.items():
+            self.compare_combo.addItem(text, mode)
+        self.compare_combo.activated.connect(
+            lambda index: self.comparison_chosen.emit(self.compare_combo.itemData(index))
+        )
         self.check_text = WrappedLabel()
         layout.addWidget(self.check_text)
+        layout.addWidget(self.compare_combo)
+        self.compare_combo.setVisible(False)
         self.save_text = WrappedLabel()
         layout.addWidget(self.save_text)
         figures_content = QWidget()
@@ -153,10 +168,7 @@ class ReconstructView(QWidget):
         figures_layout.setContentsMargins(0, 0, 0, 0)
         self.figures_text = WrappedLabel()
         figures_layout.addWidget(self.figures_text)
-        figures = QCollapsible("Measured figures")
-        figures.setDuration(0)
-        figures.addWidget(figures_content)
-        layout.addWidget(figures)
+        layout.addWidget(Fold("Measured figures", figures_content))
         self._column.addWidget(self.result_box)
         self.result_box.setVisible(False)
 

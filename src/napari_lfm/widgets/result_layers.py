@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
+from napari_lfm.core.labelled import SPATIAL
 from napari_lfm.io.layers import layer_data_from
 from napari_lfm.widgets.runner import contrast_limits
 from napari_lfm.widgets.session import bare, update_record
+from napari_lfm.widgets.state import METADATA_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,11 +21,23 @@ if TYPE_CHECKING:
     from napari.layers import Image, Layer
 
     from napari_lfm.core.events import Result
+    from napari_lfm.core.problems import Estimate
     from napari_lfm.widgets.runner import ReadyPreview
 
 _COLORMAP = "inferno"
 # the slider of the layer reaches this many times the first preview's upper limit, as volumes sharpen
 _HEADROOM = 4.0
+
+
+def layer_name(output: str, base: str) -> str:
+    """Return the name of an output's layer: what it is comes first, as long names are cut."""
+    return f"{output} ({base})" if base else output
+
+
+def _set_limits(layer: Image, limits: tuple[float, float]) -> None:
+    # the range first: napari cuts limits to it
+    layer.contrast_limits_range = (min(limits[0], 0.0), limits[1] * _HEADROOM)
+    layer.contrast_limits = limits
 
 
 class ResultLayers:
@@ -35,13 +50,48 @@ class ResultLayers:
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
         self._layers: dict[str, Image] = {}
-        self._base = "volume"
+        self._base = ""
+        self._waiting: Image | None = None
 
-    def begin(self, base: str, go_on: bool) -> None:
-        """Prepare for a run; with `go_on` the layers of the last one are taken up again."""
+    def begin(self, base: str, go_on: bool, expected: Estimate | None = None) -> None:
+        """Prepare for a run; with `go_on` the layers of the last one are taken up again.
+
+        Where the shape to come is known, an empty layer is added now, unseen: adding a layer takes
+        napari a tenth of a second, filling one a hundredth, and nothing is to jerk during the run.
+        """
         self._base = base
         if not go_on:
+            for name in self._layers:  # the new volume lies in the same place as the old one
+                old = self.layer(name)
+                if old is not None:
+                    old.visible = False
             self._layers = {}
+            self._waiting = None
+            if expected is not None and len(expected.output_shape) >= 2:
+                self._prepare(expected)
+
+    def _prepare(self, expected: Estimate) -> None:
+        dims = expected.output_dims
+        active = self._viewer.layers.selection.active
+        self._waiting = bare(
+            self._viewer.add_image(
+                np.broadcast_to(np.float32(0), expected.output_shape),
+                name=layer_name("volume", self._base),
+                colormap=_COLORMAP,
+                contrast_limits=(0.0, 1.0),
+                axis_labels=dims,
+                units=tuple("um" if d in SPATIAL else "pixel" for d in dims),
+                metadata={METADATA_KEY: {"role": "volume"}},
+                visible=False,
+            )
+        )
+        self._viewer.layers.selection.active = active
+
+    def end(self) -> None:
+        """Take away an empty layer that nothing came for."""
+        if self._waiting is not None and self._present(self._waiting):
+            self._viewer.layers.remove(self._waiting)
+        self._waiting = None
 
     def layer(self, name: str) -> Image | None:
         """Return the layer of an output while it is in the viewer."""
@@ -78,9 +128,7 @@ class ResultLayers:
         for name in self._layers:
             layer = self.layer(name)
             if layer is not None and hasattr(layer, "contrast_limits"):
-                low, high = contrast_limits(layer.data)
-                layer.contrast_limits_range = (min(low, 0.0), high * _HEADROOM)
-                layer.contrast_limits = (low, high)
+                _set_limits(layer, contrast_limits(layer.data))
 
     def _present(self, layer: Layer) -> bool:
         return any(bare(one) is layer for one in self._viewer.layers)
@@ -96,18 +144,37 @@ class ResultLayers:
             self._viewer.layers.remove(layer)
         if limits is None:
             limits = contrast_limits(image.values)
+        waiting = self._waiting
+        if visible and waiting is not None and self._present(waiting) and waiting.data.shape == image.shape:
+            self._waiting = None
+            self._layers[name] = self._fill(waiting, name, image, limits)
+            return
         data, arguments, _ = layer_data_from(
             image,
-            name=f"{self._base} {name}".strip(),
+            name=layer_name(name, self._base),
             role="volume",
             colormap=_COLORMAP,
             contrast_limits=limits,
             visible=visible,
         )
         layer = bare(self._viewer.add_image(data, **arguments))
-        layer.contrast_limits_range = (min(limits[0], 0.0), limits[1] * _HEADROOM)
-        layer.contrast_limits = limits
+        _set_limits(layer, limits)
         self._layers[name] = layer
+
+    def _fill(self, layer: Image, name: str, image: xr.DataArray, limits: tuple[float, float]) -> Image:
+        data, arguments, _ = layer_data_from(
+            image, name=layer_name(name, self._base), role="volume", contrast_limits=limits
+        )
+        layer.data = data
+        for key in ("scale", "translate", "affine", "units", "axis_labels", "metadata"):
+            if key in arguments:
+                setattr(layer, key, arguments[key])
+        if not layer.name.startswith(arguments["name"]):
+            layer.name = arguments["name"]
+        _set_limits(layer, limits)
+        layer.visible = True
+        self._viewer.layers.selection.active = layer
+        return layer
 
     def _show_points(self, name: str, table: pd.DataFrame) -> None:
         columns = ["z_um", "y_um", "x_um"]
@@ -117,7 +184,7 @@ class ResultLayers:
         self._layers[name] = bare(
             self._viewer.add_points(
                 table[columns].to_numpy(),
-                name=f"{self._base} {name}".strip(),
+                name=layer_name(name, self._base),
                 features=table.drop(columns=columns),
                 size=2.0,
                 scale=(1.0, 1.0, 1.0),

@@ -13,15 +13,15 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_lfm._settings import load_settings
 from napari_lfm.core.events import Result
-from napari_lfm.io.layers import layer_data_from
 from napari_lfm.io.provenance import as_command, as_python, make_provenance
 from napari_lfm.io.write import write_result
 from napari_lfm.optics.presets import preset_names, user_microscope_names
+from napari_lfm.widgets.compare import Compare
 from napari_lfm.widgets.session import bare, update_record
 from napari_lfm.widgets.texts import coloured, residual_words, shape_text
 
 if TYPE_CHECKING:
-    from napari_lfm.core.problems import Estimate, Problem
+    from napari_lfm.core.problems import Problem
     from napari_lfm.methods.base import Request
     from napari_lfm.widgets.panel import Panel
     from napari_lfm.widgets.reconstruct_view import ReconstructView
@@ -79,18 +79,21 @@ class ResultActions:
         self.viewer = panel.session.viewer
         self.outcome: Outcome | None = None
         self.result: Result | None = None
-        self.estimate: Estimate | None = None
+        self.compare = Compare(self.viewer)
+        self._hidden: list[Any] = []
         view.save_button.clicked.connect(self.ask_save)
         view.check_button.clicked.connect(self.check)
         view.python_button.clicked.connect(self.copy_python)
         view.command_button.clicked.connect(self.copy_command)
         view.contrast_button.clicked.connect(layers.fit_contrast)
+        view.comparison_chosen.connect(self._compare)
         view.volume_button.clicked.connect(self.turn)
 
     def take(self, outcome: Outcome) -> None:
         """Offer what a run has left."""
         self.outcome, self.result = outcome, None
         self.view.check_text.show_text("")
+        self.view.compare_combo.setVisible(False)
         self.view.save_text.show_text("")
         # fingerprints of the inputs take a moment: off the GUI thread
         self.background.submit("result", lambda: result_of(outcome), self._have, self._tell_save)
@@ -170,24 +173,9 @@ class ResultActions:
         self.view.check_button.setEnabled(True)
         words = found.message or residual_words(found.relative_residual)
         self.view.check_text.show_text(f"<b>{words}</b>")
-        base = "" if self.outcome is None else input_name(self.outcome.request)
-        limits = None
-        for part, colormap in (("measured", "gray"), ("predicted", "gray"), ("residual", "bwr")):
-            image = getattr(found, part)
-            data, arguments, _ = layer_data_from(
-                image, name=f"{base} {part}", role="reprojection", colormap=colormap
-            )
-            if part == "measured":
-                limits = arguments.get("contrast_limits")
-            elif part == "predicted" and limits is not None:
-                arguments["contrast_limits"] = limits
-            elif part == "residual":
-                reach = max(abs(v) for v in arguments.get("contrast_limits", (-1.0, 1.0)))
-                arguments["contrast_limits"] = (-reach, reach)
-            name = arguments["name"]
-            if name in self.viewer.layers:
-                self.viewer.layers.remove(name)
-            self.viewer.add_image(data, **arguments)
+        self.compare.show(found, "" if self.outcome is None else input_name(self.outcome.request))
+        self.view.compare_combo.setCurrentIndex(0)
+        self.view.compare_combo.setVisible(True)
 
     def _not_checked(self, problem: Problem) -> None:
         self.view.check_button.setEnabled(True)
@@ -211,8 +199,26 @@ class ResultActions:
             clipboard.setText(text)
         self.view.save_text.show_text(f"The {what} is on the clipboard.")
 
+    def _compare(self, mode: str) -> None:
+        self.compare.choose(mode)
+        if mode == "volume":
+            self.viewer.reset_view()
+
     def turn(self) -> None:
-        """Switch the viewer between one plane and the whole volume."""
-        dims = bare(self.viewer).dims
-        dims.ndisplay = 2 if dims.ndisplay == 3 else 3
+        """Switch the viewer between one plane and the whole volume, alone."""
+        dims = self.viewer.dims
+        if dims.ndisplay == 3:
+            dims.ndisplay = 2
+            for layer in self._hidden:
+                layer.visible = True
+            self._hidden = []
+        else:
+            self.compare.choose("volume")
+            # raw frames and marks are flat: in 3-D they only cut through the volume
+            self._hidden = [x for x in map(bare, self.viewer.layers) if x.visible and x.ndim < 3]
+            for layer in self._hidden:
+                layer.visible = False
+            dims.ndisplay = 3
+            self.viewer.scene.camera.angles = (10.0, 30.0, 50.0)
+            self.viewer.reset_view(reset_camera_angle=False)
         self.view.volume_button.setText("Show one plane" if dims.ndisplay == 3 else "Show in 3-D")

@@ -45,7 +45,7 @@ class RunRow(QWidget):
         layout.addWidget(self.bar)
         self.text = WrappedLabel()
         layout.addWidget(self.text)
-        self.curve = Sparkline("Residual")
+        self.curve = Sparkline("Light not explained")
         layout.addWidget(self.curve)
         self.show_idle()
 

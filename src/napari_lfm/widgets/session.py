@@ -11,6 +11,7 @@ from psygnal import Signal
 
 from napari_lfm.lightfield.lattice import Lattice
 from napari_lfm.optics.microscope import Microscope
+from napari_lfm.widgets.roles import guess_role
 from napari_lfm.widgets.state import METADATA_KEY, ROLES, LayerInfo, Role
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Session:
         self.frame: int | None = 0
         self.layout = "auto"
         events = self.viewer.layers.events
-        events.inserted.connect(self._on_layers)
+        events.inserted.connect(self._on_inserted)
         events.removed.connect(self._on_removed)
         events.renamed.connect(self._on_layers)
         self._adopt()
@@ -81,7 +82,7 @@ class Session:
 
     def candidates(self) -> list[Image]:
         """Return image layers that are not this plugin's own results."""
-        made = {"volume", "quicklook", "reprojection"}
+        made = {"volume", "quicklook", "reprojection", "truth"}
         return [layer for layer in self.images() if layer_record(layer).get("role") not in made]
 
     def input(self, role: Role) -> Image | None:
@@ -150,14 +151,15 @@ class Session:
 
     # ----------------------------------------------------------------- private
     def _adopt(self) -> None:
-        """Take up the roles that layers already have, e.g. after the panel was closed."""
+        """Give free roles to layers that have them in their record, or tell them by their name.
+
+        So layers count that another reader, the sample menu or a closed panel has left.
+        """
         for layer in self.candidates():
-            role = layer_record(layer).get("role")
-            for known in ROLES:
-                if role == known and known not in self._inputs:
-                    self._inputs[known] = layer
-                    if known == "lightfield":
-                        self._recall(layer)
+            known = layer_record(layer).get("role")
+            role = known if known in ROLES else guess_role(layer.name) if known is None else None
+            if role is not None and role not in self._inputs and layer not in self._inputs.values():
+                self.set_input(role, layer)
 
     def _recall(self, layer: Image) -> None:
         record = layer_record(layer)
@@ -189,6 +191,10 @@ class Session:
         if all(label.startswith("-") for label in layer.axis_labels):
             layer.axis_labels = (*_lead_labels(lead), "y", "x")
         update_record(layer, microscope=self.microscope.model_dump(mode="json"))
+
+    def _on_inserted(self, event: object = None) -> None:
+        self._adopt()
+        self.layers_changed.emit()
 
     def _on_layers(self, event: object = None) -> None:
         self.layers_changed.emit()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # readable on napari's dark and light themes
 _COLOURS = {"error": "#e05a4e", "warning": "#d09000", "info": "#3d9be0", "good": "#3fa860"}
 _SIGNS = {"error": "\N{BALLOT X}", "warning": "\N{WARNING SIGN}", "info": "\N{INFORMATION SOURCE}"}
+_DEVICES = {"cpu": "the processor", "cuda": "the NVIDIA graphics card", "mps": "Apple graphics"}
 _TIMES = "\N{MULTIPLICATION SIGN}"
 
 
@@ -164,7 +165,7 @@ def estimate_html(estimate: Estimate, device: str) -> str:
     lines = [
         f"<b>You get:</b> {shape} voxels ({', '.join(estimate.output_dims)})",
         f"<b>It takes:</b> about {duration(estimate.seconds)} and {size(estimate.peak_bytes)} of memory"
-        f" on {html.escape(device)}",
+        f" on {_DEVICES.get(device.partition(':')[0], html.escape(device))}",
     ]
     lines += [html.escape(note) for note in estimate.notes]
     return "<br>".join(lines)
