@@ -201,6 +201,13 @@ def test_bad_input_is_one_clear_sentence(frame_of: Any, case: str) -> None:
     assert caught.value.remedy
 
 
+def test_spots_that_repeat_but_not_like_lenslets_are_refused() -> None:
+    y, x = np.mgrid[0:200, 0:220]
+    spots = np.exp(-((y % 15 - 7) ** 2 + ((x + 0.05 * y) % 16.5 - 8) ** 2) / 8)
+    with pytest.raises(RequestError, match="Record a white frame"):
+        calibrate(100 + 900 * spots)
+
+
 def test_specimens_without_lenslets_are_refused(shared_data: Path) -> None:
     nuclei = tifffile.imread(shared_data / "cells3d" / "nuclei.tif")[30]
     with pytest.raises(RequestError, match="No lenslet lattice"):

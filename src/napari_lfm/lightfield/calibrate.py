@@ -25,7 +25,8 @@ from napari_lfm.lightfield.cells import (
 from napari_lfm.lightfield.fit import Fit, Geometry, fit_geometry
 from napari_lfm.lightfield.light import check_white, checked_frame, dark_gaps, log_light, saturated_fraction
 from napari_lfm.lightfield.pitch import check_pitch, pixels_per_lenslet
-from napari_lfm.lightfield.spectrum import MIN_LENSLETS, Kind, SpectralGuess, find_lattice
+from napari_lfm.lightfield.refuse import refuse_crooked, refuse_few, refuse_small
+from napari_lfm.lightfield.spectrum import Kind, SpectralGuess, find_lattice
 from napari_lfm.lightfield.trust import (
     Evidence,
     error_inflation,
@@ -105,7 +106,7 @@ def calibrate(
     nominal = None if microscope is None else microscope.nominal_pitch_px
     if kind is None and microscope is not None and microscope.lenslets is not None:
         kind = microscope.lenslets.lattice
-    _refuse_small(frame.shape, nominal)
+    refuse_small(frame.shape, nominal)
 
     light = log_light(frame)
     guess = _guess(light, kind, nominal, source)
@@ -122,7 +123,8 @@ def calibrate(
         fit, seen = _refine(light, bent.geometry, 1, distortion=True)
 
     lattice = fit.geometry.whole_lenslets()
-    _refuse_few(lattice)
+    refuse_few(lattice)
+    refuse_crooked(lattice)
     pitch = fit.geometry.pitch
     evidence = Evidence(
         source=source,
@@ -280,7 +282,7 @@ def _refine(
     """Measure and fit in turn, so that lenslets far from the middle come within reach."""
     for _ in range(iterations):
         lattice = geometry.whole_lenslets()
-        _refuse_few(lattice)
+        refuse_few(lattice)
         seen = _measure(light, lattice, _MAX_MEASURED)
         start = Geometry.from_lattice(lattice)
         fit = fit_geometry(seen.index, seen.centres, start, seen.shifts.error, distortion=distortion)
@@ -296,23 +298,3 @@ def _raw_shift(raw: Any, dark: Any, lattice: Lattice) -> float:
     if good.mean() < 0.5:
         return 0.0
     return float(np.hypot(*(seen.offset + np.median(seen.shifts.found[good], axis=0))))
-
-
-def _refuse_small(shape: tuple[int, ...], nominal: float | None) -> None:
-    least = MIN_LENSLETS * (nominal or 4.0)
-    if min(shape) < least * 0.98:
-        raise RequestError(
-            f"The frame of {shape[0]} x {shape[1]} pixels is smaller than {MIN_LENSLETS} x {MIN_LENSLETS} "
-            + "lenslets"
-            + (f" of {nominal:.1f} px." if nominal else "."),
-            "Give the whole camera frame.",
-        )
-
-
-def _refuse_few(lattice: Lattice) -> None:
-    if min(lattice.rows, lattice.columns) < MIN_LENSLETS:
-        raise RequestError(
-            f"The frame holds only {lattice.rows} x {lattice.columns} whole lenslets (pitch "
-            f"{lattice.pitch_px[1]:.1f} px); at least {MIN_LENSLETS} x {MIN_LENSLETS} are needed.",
-            "Give the whole camera frame.",
-        )
