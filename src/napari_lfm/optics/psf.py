@@ -33,7 +33,7 @@ from napari_lfm.optics.symmetry import Operation, cell_group
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-VERSION = 1  # raise when the numbers that come out change: it is part of the cache key
+VERSION = 2  # raise when the numbers that come out change: it is part of the cache key
 
 
 @dataclass(frozen=True)
@@ -202,8 +202,9 @@ class LightfieldPsf:
         Lenslets beyond the geometric blur that the images keep.
     max_half_width : tuple of int, optional
         Cap (y, x) on the half width in cells.
-    nodes : int
-        Gauss-Legendre nodes per axis for the average over the voxel.
+    nodes : int, optional
+        Gauss-Legendre nodes per axis for the average over the voxel. By default 4 near the native
+        plane, where the image changes fastest with the position, 3 further out, then 2.
     """
 
     def __init__(
@@ -212,7 +213,7 @@ class LightfieldPsf:
         voxels: tuple[int, int],
         guard: int = 2,
         max_half_width: tuple[int, int] | None = None,
-        nodes: int = 2,
+        nodes: int | None = None,
     ) -> None:
         self.optics = optics
         self.voxels = voxels
@@ -228,6 +229,17 @@ class LightfieldPsf:
         if self.max_half_width is not None:
             hy, hx = min(hy, self.max_half_width[0]), min(hx, self.max_half_width[1])
         return hy, hx
+
+    def nodes_at(self, z_um: float) -> int:
+        """Return the nodes per axis used at this depth.
+
+        With 2 nodes the image of a third of a lenslet was off by 9-16 % (L2) at z = 0 and 2-3 % where the
+        light spreads over two lenslets; with 4 by 1.5 % (measured, 60x/1.2, against 8 nodes).
+        """
+        if self.nodes is not None:
+            return self.nodes
+        lenslets = max(h - self.guard for h in self.optics.half_width(z_um, self.guard))
+        return 4 if lenslets <= 2 else 3 if lenslets <= 4 else 2
 
     @cached_property
     def representatives(self) -> list[int]:
@@ -253,9 +265,11 @@ class LightfieldPsf:
                     break
         return out
 
-    def _sources(self) -> tuple[list[tuple[float, float]], list[list[tuple[int, Operation, float]]]]:
+    def _sources(
+        self, count: int
+    ) -> tuple[list[tuple[float, float]], list[list[tuple[int, Operation, float]]]]:
         """Return unique source points (cells, centred) and each representative's weighted nodes."""
-        nodes, weights = np.polynomial.legendre.leggauss(self.nodes)
+        nodes, weights = np.polynomial.legendre.leggauss(count)
         unique: list[tuple[float, float]] = []
         recipes: list[list[tuple[int, Operation, float]]] = []
         known: dict[tuple[float, float], tuple[int, Operation]] = {}
@@ -283,10 +297,10 @@ class LightfieldPsf:
         ndarray of float32, shape (representatives, (2 hy + 1) Ny, (2 hx + 1) Nx)
             Fraction of the voxel's collected light per pixel; the cell that holds the voxel is at the centre.
         """
-        unique, recipes = self._sources()
         (ny, nx), radial = self.optics.cell_px, self._radial_tables(z_um)
         for index, z in enumerate(z_um):
             hy, hx = self.half_width(z)
+            unique, recipes = self._sources(self.nodes_at(z))
             propagate = Propagator(self.optics, (hy, hx))
             images = [propagate(radial[index], *u) for u in unique]
             out = np.zeros((len(recipes), (2 * hy + 1) * ny, (2 * hx + 1) * nx), np.float32)
