@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -24,6 +24,9 @@ from napari_lfm.lightfield.views import (
     subaperture_view,
 )
 from napari_lfm.optics.presets import load_microscope
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MBL = load_microscope("mbl-60x1.2w")
 
@@ -179,6 +182,18 @@ def test_refocusing_by_depth_finds_the_point() -> None:
     depths = np.arange(-5, 6.0)
     sharpness = [float((refocused(rectified, MBL, z_um=z).values ** 2).sum()) for z in depths]
     assert depths[int(np.argmax(sharpness))] == 3.0
+
+
+def test_real_neuron_refocuses_at_the_slope_of_its_depth(shared_data: Path) -> None:
+    """Views of a real neuron at stage depths 0 and 24 um; depth to slope without any fitted figure."""
+    record = np.load(shared_data / "neurons-digitised" / "views_0um_24um.npz")
+    imperial = load_microscope("imperial-25x1.0w")
+    tried = np.linspace(-0.8, 0.8, 65)
+    for depth, field in zip(record["stage_depth_um"], record["foreground"].astype(float), strict=True):
+        refocuser = Refocuser(field - np.median(field, axis=(2, 3), keepdims=True), max_slope=0.8)
+        sharpness = [float((refocuser.refocus(k) ** 2).sum()) for k in tried]
+        best = tried[int(np.argmax(sharpness))]
+        assert best == pytest.approx(slope_at_depth(depth, imperial, view_range=5, n_pixels=19), abs=0.04)
 
 
 def test_hexagonal_views_are_on_a_square_grid() -> None:
