@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -105,10 +106,12 @@ class Plan:
         return solver.for_measurement(new)
 
 
-def planes_of(parameters: DeconvolveParameters) -> tuple[tuple[Plane, ...], int]:
+def planes_of(parameters: DeconvolveParameters, hexagonal: bool = False) -> tuple[tuple[Plane, ...], int]:
     """Return the planes to solve for (the volume first, then coarse guard planes) and their number."""
     s = parameters.voxels_per_lenslet
-    fine = tuple(Plane(float(z), (s, s)) for z in parameters.z_um)
+    # a hexagonal cell is sqrt(3) lenslets high: voxels stay as near to square as whole numbers allow
+    voxels = (round(math.sqrt(3) * s), s) if hexagonal else (s, s)
+    fine = tuple(Plane(float(z), voxels) for z in parameters.z_um)
     if not parameters.guard_planes:
         return fine, len(fine)
     low, high = parameters.z_um[0], parameters.z_um[-1]
@@ -131,7 +134,7 @@ def make_plan(request: Request, data: LightfieldData | None = None, device: str 
     assert microscope is not None
     n, cells = (data.n_pixels, data.rectified.cells) if data is not None else expected_cells(request)
     optics = CellOptics.of(microscope, n)
-    planes, n_fine = planes_of(parameters)  # type: ignore[arg-type]
+    planes, n_fine = planes_of(parameters, optics.lattice == "hexagonal")  # type: ignore[arg-type]
     widths = [optics.half_width(p.z_um) for p in planes[:n_fine]]
     half = tuple(max(w[i] for w in widths) for i in (0, 1))
     where = pick_device(device or request.device)
@@ -228,7 +231,8 @@ def build_solver(
         yield Progress(done, total, "Computing the point spread function")
     seen = projector.image_to_channels(torch.from_numpy(response)[None].to(device))
     measurement = _measurement(projector, data, parameters, seen, batch)
-    down, right = (c / optics.magnification / parameters.voxels_per_lenslet for c in optics.cell_um)
+    voxels = geometry.planes[0].voxels
+    down, right = (c / optics.magnification / n for c, n in zip(optics.cell_um, voxels, strict=True))
     yield RichardsonLucy(
         projector, measurement, options_of(parameters), plan.n_fine, (parameters.z_step_um, down, right)
     )

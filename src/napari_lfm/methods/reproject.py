@@ -202,6 +202,6 @@ def _raw_frame(solver: RichardsonLucy, data: LightfieldData, channels: torch.Ten
 
 
 def _labelled(image: np.ndarray, data: LightfieldData, name: str) -> xr.DataArray:
-    step = data.microscope.object_pixel_um
+    step = data.pixel_um
     filled = np.nan_to_num(image, nan=0.0)
     return labelled(filled, ("y", "x"), {"y": step, "x": step}, name=name)
