@@ -18,7 +18,7 @@ from napari_lfm.core.events import Progress, Result
 from napari_lfm.methods.base import Request
 from napari_lfm.methods.deconvolve_lightfield import DeconvolveLightfield, DeconvolveParameters
 from napari_lfm.optics.presets import load_microscope
-from napari_lfm.simulation.lightfield import SLIGHTLY_OFF, OpticsError
+from napari_lfm.simulation.lightfield import SLIGHTLY_OFF
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -66,9 +66,6 @@ SUBJECTS: Mapping[str, Subject] = {
     "sphere, clear pupil": Subject({"pupil": CLEAR_PUPIL}, VIGNETTING),
     "sphere cut at the volume's ends": Subject({"reach_um": (-7.0, 7.0)}, VIGNETTING),
     "sphere, optics slightly off": Subject({"error": SLIGHTLY_OFF}, VIGNETTING),
-    f"sphere in index + {INDEX_STEP}": Subject(
-        {"error": OpticsError(sample_index=INDEX_STEP / 1.35)}, VIGNETTING
-    ),
     "spheroid, axial radius 0.9": Subject({"stretch": 0.9}, VIGNETTING),
 }
 
