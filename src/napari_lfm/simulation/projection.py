@@ -1,9 +1,9 @@
 """One finely sampled plane through the light-field microscope, for simulation.
 
 The reconstruction's projector stores a matrix per lenslet frequency and is used hundreds of times; a
-simulated plane is used once, with many more voxels per lenslet. So here the sensor
-images are convolved directly, at pixel resolution, and nothing is stored. It is a second implementation
-of the same optics, which also serves to check the first.
+simulated plane is used once, with many more voxels per lenslet. So here the sensor images are
+convolved directly, pixel by pixel over the cells, and nothing is stored. It is a second
+implementation of the projection, which also serves to check the first.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def project_plane(
     optics: CellOptics,
     voxels: tuple[int, int],
     *,
-    nodes: int = 1,
+    nodes: int | None = None,
     device: str = "cpu",
 ) -> npt.NDArray[np.float64]:
     """Return the lenslet image of one plane of voxels.
@@ -47,8 +47,10 @@ def project_plane(
     optics : CellOptics
     voxels : tuple of int
         Voxels (sy, sx) per cell.
-    nodes : int
-        Quadrature nodes per axis inside a voxel; one is enough for voxels below the resolution.
+    nodes : int, optional
+        Quadrature nodes per axis inside a voxel. By default 2 where the light spreads over less than two
+        lenslets, and there the image changes fastest with the position; further out 1 is enough
+        for voxels of a ninth of a lenslet.
     device : str
         Torch device.
 
@@ -66,6 +68,8 @@ def project_plane(
     cells = [n // s - 2 * m for n, s, m in zip(plane.shape, voxels, margin, strict=True)]
     if min(cells) < 1 or any(n % s for n, s in zip(plane.shape, voxels, strict=True)):
         raise RequestError(f"A plane of {plane.shape} voxels does not hold whole cells and their margin.")
+    if nodes is None:
+        nodes = 2 if max(margin) - 2 <= 2 else 1  # two of the margin's cells are a guard
     psf = LightfieldPsf(optics, voxels, nodes=nodes)
     images = torch.from_numpy(next(psf.planes([z_um]))).to(device)
 
@@ -85,15 +89,12 @@ def project_plane(
         total = torch.zeros_like(kernels[0])
         for (a, b), kernel in zip(places, kernels, strict=True):
             lit = torch.from_numpy(np.ascontiguousarray(light[a :: voxels[0], b :: voxels[1]])).to(device)
-            # a comb of cells has a periodic spectrum: one small FFT, repeated
-            small = torch.fft.fft2(lit, s=period)
-            total += kernel * _tiled(small, total.shape)
-        full = torch.fft.irfft2(total, s=[p * n for p, n in zip(period, optics.cell_px, strict=True)])
+            total.addcmul_(kernel, torch.fft.rfft2(lit, s=period))
         my, mx = margin[::-1] if op.transpose else margin
         rows, columns = cells[::-1] if op.transpose else cells
-        ny, nx = optics.cell_px
-        image = full[my * ny : (my + rows) * ny, mx * nx : (mx + columns) * nx].cpu().numpy()
-        out += op.on_image(image)
+        seen = torch.fft.irfft2(total, s=period)[..., my : my + rows, mx : mx + columns]
+        image = seen.permute(2, 0, 3, 1).reshape(rows * seen.shape[0], columns * seen.shape[1])
+        out += op.on_image(image.cpu().numpy())
     return np.asarray(np.maximum(out, 0))  # FFT rounding leaves tiny negatives
 
 
@@ -103,19 +104,16 @@ def operation_index(psf: LightfieldPsf, voxel: int) -> int:
 
 
 def _spectrum(image: torch.Tensor, cell_px: tuple[int, int], period: tuple[int, int]) -> torch.Tensor:
-    """Return the half spectrum of a sensor image whose central cell is moved to the first one."""
+    """Return the spectra over cells of a sensor image, one for each of a cell's pixels.
+
+    Shape (Ny, Nx, period y, period x // 2 + 1); the image's central cell is the origin.
+    """
     import torch
 
-    size = [p * n for p, n in zip(period, cell_px, strict=True)]
-    height, width = image.shape
-    grid = image.new_zeros(size)  # the frame and its margins are never smaller than the image
-    grid[:height, :width] = image
-    shift = [-(n // (2 * c)) * c for n, c in zip(image.shape, cell_px, strict=True)]
-    out: torch.Tensor = torch.fft.rfft2(torch.roll(grid, shift, (0, 1)))
+    ny, nx = cell_px
+    height, width = image.shape[0] // ny, image.shape[1] // nx
+    # the frame and its margins are never smaller than the image
+    grid = image.new_zeros((ny, nx, *period))
+    grid[..., :height, :width] = image.reshape(height, ny, width, nx).permute(1, 3, 0, 2)
+    out: torch.Tensor = torch.fft.rfft2(torch.roll(grid, (-(height // 2), -(width // 2)), (2, 3)))
     return out
-
-
-def _tiled(small: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    """Repeat a small spectrum to the size of a large half spectrum."""
-    repeats = [-(-n // p) for n, p in zip(shape, small.shape, strict=True)]
-    return small.repeat(*repeats)[: shape[0], : shape[1]]

@@ -42,7 +42,7 @@ ROTATION_DEG = 0.25
 OFFSET_PX = (1.7, -2.3)
 SEED = 7
 EXPOSURE = Exposure(peak_electrons=3000, background=0.06)
-_VERSION = 1  # raise when the simulation itself changes: kept samples are then made anew
+_VERSION = 2  # raise when the simulation itself changes: kept samples are then made anew
 
 _VESICLE = Ball((0.4, -0.6, 0.8), 5.5, 5.1)
 _BEAD_UM, _BEAD_BRIGHTNESS = 0.5, 9.0
