@@ -43,6 +43,12 @@ def test_a_single_lit_voxel_has_a_place_and_a_finite_width() -> None:
     assert 0.5 < fwhm < 1.2
 
 
+def test_three_planes_are_enough() -> None:
+    found, fwhm = gaussian_of([0.4, 1.0, 0.5])
+    assert 0.8 < found < 1.3
+    assert fwhm > 0.7
+
+
 def test_the_peak_is_in_the_world_of_the_volume() -> None:
     z, y, x = np.mgrid[:11, :15, :17].astype(float)
     spot = np.exp(-0.5 * (((z - 6.2) / 1.3) ** 2 + ((y - 4.4) / 0.9) ** 2 + ((x - 9.7) / 1.1) ** 2))

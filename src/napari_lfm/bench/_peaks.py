@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import curve_fit
+from scipy.optimize import least_squares
 
 from napari_lfm.core.labelled import affine_of, spacing_of
 
@@ -79,11 +79,10 @@ def gaussian_of(profile: npt.ArrayLike) -> tuple[float, float]:
     low = [0.2, -1.0, 0.3, 0.0]
     high = [5.0, len(values), float(len(values)), 0.5]
     guess = np.clip([1.0, float(top), wide / FWHM, float(np.clip(values.min(), 0, 0.4))], low, high)
-    try:
-        found, _ = curve_fit(_gaussian, at, values, p0=guess, bounds=(low, high), maxfev=2000)
-    except RuntimeError:  # no convergence: the crossings of the half maximum still tell both
+    solved = least_squares(lambda q: _gaussian(at, *q) - values, guess, bounds=(low, high))
+    if not solved.success:  # the crossings of the half maximum still tell both
         return float(top), wide
-    return float(found[1]), float(found[2] * FWHM)
+    return float(solved.x[1]), float(solved.x[2] * FWHM)
 
 
 def _gaussian(at: Array, height: float, centre: float, sigma: float, ground: float) -> Array:
