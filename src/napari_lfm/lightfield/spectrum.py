@@ -17,6 +17,7 @@ Kind = Literal["square", "hexagonal"]
 MIN_PITCH_PX = 4.0
 MIN_LENSLETS = 5
 _MAX_CANDIDATES = 80
+_MAX_REFINED = 1024
 _HARMONICS = {
     "square": [(1, 0), (0, 1), (1, 1), (1, -1), (2, 0), (0, 2)],
     "hexagonal": [(1, 0), (0, 1), (1, 1), (2, 1), (1, 2), (1, -1)],
@@ -78,9 +79,7 @@ def find_lattice(
         None where no set of peaks fits a lattice.
     """
     height, width = image.shape
-    window = np.hanning(height + 2)[1:-1, None] * np.hanning(width + 2)[None, 1:-1]
-    flat = (image - np.average(image, weights=window)) * window
-    amplitude, fy, fx = _whitened_amplitude(flat)
+    amplitude, fy, fx = _whitened_amplitude(_windowed(image))
     # pitches too wide for 5 lenslets are found too, to be refused by name
     max_pitch = min(height, width) / (MIN_LENSLETS - 2)
     candidates = _local_maxima(amplitude, fy, fx, 1 / max_pitch, 1 / MIN_PITCH_PX)
@@ -97,9 +96,11 @@ def find_lattice(
     if best is None:
         return None
     _, which, f1 = best
+    flat = _windowed(_middle(image))
     vectors = _refine(flat, f1, which)
     contrast = min(_peak(amplitude, fy, fx, m * vectors[0] + n * vectors[1]) for m, n in _FUNDAMENTALS[which])
-    return _real_space(flat, which, vectors, contrast)
+    middle = (np.array(image.shape) - 1) / 2
+    return _real_space(flat, middle, which, vectors, contrast)
 
 
 def _whitened_amplitude(flat: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -169,24 +170,38 @@ def _score(amplitude: np.ndarray, fy: np.ndarray, fx: np.ndarray, f1: np.ndarray
     return float(score * np.exp(np.mean(np.log(others))) ** 0.25 / penalty**2)
 
 
-def _transform(flat: np.ndarray, f: np.ndarray) -> complex:
-    """Return the Fourier transform at one frequency, phase referred to the middle of the frame."""
+def _windowed(image: np.ndarray) -> np.ndarray:
+    """Return the image without its mean, faded out towards its border."""
+    height, width = image.shape
+    window = np.hanning(height + 2)[1:-1, None] * np.hanning(width + 2)[None, 1:-1]
+    return np.asarray((image - np.average(image, weights=window)) * window)
+
+
+def _middle(image: np.ndarray) -> np.ndarray:
+    """Return at most `_MAX_REFINED` rows and columns about the same middle: precise enough, and fast."""
+    cut = [max(0, (n - _MAX_REFINED) // 2) for n in image.shape]
+    return image[cut[0] : image.shape[0] - cut[0], cut[1] : image.shape[1] - cut[1]]
+
+
+def _transform(flat: np.ndarray, fy: np.ndarray, fx: np.ndarray) -> np.ndarray:
+    """Return the Fourier transform at all pairs of `fy` and `fx`, phase referred to the middle."""
     height, width = flat.shape
     y, x = np.arange(height) - (height - 1) / 2, np.arange(width) - (width - 1) / 2
-    return complex(np.exp(-2j * np.pi * f[0] * y) @ (flat @ np.exp(-2j * np.pi * f[1] * x)))
+    along_x = 2 * np.pi * x[:, None] * np.asarray(fx)
+    # a plain loop: BLAS would start threads for each of many small products
+    real = np.einsum("yx,xk->yk", flat, np.concatenate([np.cos(along_x), -np.sin(along_x)], axis=1))
+    rows = real[:, : len(fx)] + 1j * real[:, len(fx) :]
+    return np.asarray(np.einsum("yj,yk->jk", np.exp(-2j * np.pi * y[:, None] * np.asarray(fy)), rows))
 
 
 def _climb(flat: np.ndarray, f: np.ndarray) -> tuple[np.ndarray, float]:
     """Return the maximum of the transform's magnitude near f, to a small part of a bin."""
     step = 0.5 / np.array(flat.shape)
     for _ in range(3):
-        here = np.log(abs(_transform(flat, f)) + 1e-30)
+        near = f[:, None] + step[:, None] * np.array([-1, 0, 1])
+        log = np.log(np.abs(_transform(flat, near[0], near[1])) + 1e-30)
         move = np.zeros(2)
-        for axis in (0, 1):
-            shift = np.zeros(2)
-            shift[axis] = step[axis]
-            up = np.log(abs(_transform(flat, f + shift)) + 1e-30)
-            down = np.log(abs(_transform(flat, f - shift)) + 1e-30)
+        for axis, (down, here, up) in enumerate((log[:, 1], log[1])):
             curvature = up - 2 * here + down
             # a parabola through three log magnitudes is exact for a Gaussian-like window
             move[axis] = (
@@ -194,7 +209,7 @@ def _climb(flat: np.ndarray, f: np.ndarray) -> tuple[np.ndarray, float]:
             )
         f = f + move * step
         step = step / 2
-    return f, abs(_transform(flat, f))
+    return f, float(np.abs(_transform(flat, f[:1], f[1:]))[0, 0])
 
 
 def _refine(flat: np.ndarray, f1: np.ndarray, kind: Kind) -> np.ndarray:
@@ -220,12 +235,14 @@ def _refine(flat: np.ndarray, f1: np.ndarray, kind: Kind) -> np.ndarray:
     return vectors
 
 
-def _real_space(flat: np.ndarray, kind: Kind, vectors: np.ndarray, contrast: float) -> SpectralGuess:
+def _real_space(
+    flat: np.ndarray, middle: np.ndarray, kind: Kind, vectors: np.ndarray, contrast: float
+) -> SpectralGuess:
     """Turn reciprocal vectors into lattice steps aligned with the frame, and find a centre."""
     steps = np.linalg.inv(vectors).T  # steps[i] . vectors[j] = delta_ij
     # bright discs have a positive fundamental: its phase is -2 pi f.c
-    phases = np.array([-np.angle(_transform(flat, f)) / (2 * np.pi) for f in vectors])
-    origin = (np.array(flat.shape) - 1) / 2 + phases @ steps
+    phases = np.array([-np.angle(_transform(flat, f[:1], f[1:])[0, 0]) / (2 * np.pi) for f in vectors])
+    origin = middle + phases @ steps
     if kind == "hexagonal":
         a, b = steps
         # reciprocal vectors 120 degrees apart give steps 60 degrees apart: six neighbours
