@@ -17,7 +17,9 @@ import numpy as np
 from qtpy.QtCore import QElapsedTimer, QEventLoop, Qt, QTimer
 from qtpy.QtWidgets import QApplication
 
+from napari_lfm.optics.presets import load_microscope
 from napari_lfm.widgets.light_field import LightFieldWidget
+from napari_lfm.widgets.microscope_dialog import editor_dialog, wizard_dialog
 from napari_lfm.widgets.reconstruct import ReconstructWidget
 
 if TYPE_CHECKING:
@@ -100,6 +102,14 @@ def main() -> None:
     assert isinstance(light, LightFieldWidget)
     pause(0.3)
     shot("light-field-empty")
+    for name, dialog in (
+        ("microscope-editor", editor_dialog(load_microscope(arguments.microscope), light.view)),
+        ("microscope-wizard", wizard_dialog(parent=light.view)),
+    ):
+        dialog.show()
+        pause(0.4)
+        dialog.grab().save(str(arguments.out / f"{name}.png"))
+        dialog.close()
     probe.start()
     light.controller.open(sorted(arguments.data.glob("*.tif")))
     wait(lambda: len(viewer.layers) == 3)
@@ -147,6 +157,7 @@ def main() -> None:
     figures["seconds_15_iterations"] = done[-1].seconds
     rec.view.scroll_to_result()
     shot("reconstruct-after")
+    rec.view.contrast_button.click()
     rec.view.volume_button.click()
     pause(0.5)
     shot("volume-3d")

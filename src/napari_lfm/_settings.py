@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -72,3 +73,15 @@ def from_record(record: dict[str, Any]) -> Settings:
         cache_gib=float(record.get("cache_gib", DEFAULT_CACHE_GIB)),
         autosave_folder=str(record.get("autosave_folder", "")).strip(),
     )
+
+
+_CACHE_VARIABLE = "NAPARI_LFM_CACHE_GIB"
+_set_here: str | None = None
+
+
+def apply_cache_limit(settings: Settings) -> None:
+    """Hand the preference for the cache folder on to the engine; what the user's shell says goes first."""
+    global _set_here
+    present = os.environ.get(_CACHE_VARIABLE)
+    if present is None or present == _set_here:
+        _set_here = os.environ[_CACHE_VARIABLE] = f"{settings.cache_gib:g}"

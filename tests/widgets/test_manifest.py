@@ -45,3 +45,17 @@ def test_settings_follow_the_preferences(manifest: PluginManifest, npe2pm: Any, 
 
 def test_zero_memory_means_automatic() -> None:
     assert from_record({"memory_gib": 0.0}).memory_gib is None
+
+
+def test_cache_limit_reaches_the_engine_but_not_over_the_shell(monkeypatch: Any) -> None:
+    from napari_lfm import _settings
+    from napari_lfm.optics.cache import limit_bytes
+
+    monkeypatch.delenv("NAPARI_LFM_CACHE_GIB", raising=False)
+    monkeypatch.setattr(_settings, "_set_here", None)
+    for gib in (1.5, 0.25):
+        _settings.apply_cache_limit(Settings(cache_gib=gib))
+        assert limit_bytes() == int(gib * 2**30)
+    monkeypatch.setenv("NAPARI_LFM_CACHE_GIB", "7")
+    _settings.apply_cache_limit(Settings(cache_gib=3.0))
+    assert limit_bytes() == 7 * 2**30

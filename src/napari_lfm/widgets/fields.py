@@ -101,6 +101,8 @@ def label_of(name: str) -> str:
 
 
 def _plain(name: str) -> str:
+    if name == "f_number":
+        return "f-number"
     return " ".join(_WORDS.get(word, word) for word in name.split("_"))
 
 

@@ -13,6 +13,7 @@ from qtpy.QtWidgets import (
     QGroupBox,
     QLabel,
     QLineEdit,
+    QSizePolicy,
     QSpinBox,
     QVBoxLayout,
     QWidget,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 _HUGE = 1e9
 _INT_MAX = 2**31 - 1
-_MAX_TEXT_PX = 260
+_ENTER = "(enter)"
 
 
 class CalmDoubleSpinBox(QDoubleSpinBox):
@@ -121,6 +122,13 @@ class FieldEditor:
             self.widget = line
         self.widget.setToolTip(spec.tooltip)
         self.widget.setObjectName(spec.name)
+        if spec.kind != "bool":
+            self.widget.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    @property
+    def _may_be_empty(self) -> bool:
+        # a figure that has no default is not made up: the user has to enter it
+        return self.spec.optional or self.spec.required
 
     def _float_box(self, changed: Any) -> QDoubleSpinBox:
         spec, box = self.spec, CalmDoubleSpinBox()
@@ -130,10 +138,10 @@ class FieldEditor:
             low += 1e-6
         if spec.high_open and spec.high is not None:
             high -= 1e-6
-        if spec.optional:
+        if self._may_be_empty:
             # Qt shows the special text at the minimum: one step below the lowest value means None
             low -= 1e-6 if spec.low_open else 1.0
-            box.setSpecialValueText(spec.none_text)
+            box.setSpecialValueText(_ENTER if spec.required else spec.none_text)
         box.setRange(low, high)
         box.valueChanged.connect(changed)
         return box
@@ -142,9 +150,9 @@ class FieldEditor:
         spec, box = self.spec, CalmSpinBox()
         low = -_INT_MAX if spec.low is None else int(spec.low) + int(spec.low_open)
         high = _INT_MAX if spec.high is None else int(spec.high) - int(spec.high_open)
-        if spec.optional:
+        if self._may_be_empty:
             low -= 1
-            box.setSpecialValueText(spec.none_text)
+            box.setSpecialValueText(_ENTER if spec.required else spec.none_text)
         box.setRange(low, high)
         box.valueChanged.connect(changed)
         return box
@@ -154,7 +162,7 @@ class FieldEditor:
         """The present value; None where the special text shows."""
         widget, spec = self.widget, self.spec
         if isinstance(widget, QDoubleSpinBox | QSpinBox):
-            if spec.optional and widget.value() == widget.minimum():
+            if self._may_be_empty and widget.value() == widget.minimum():
                 return None
             return widget.value()
         if isinstance(widget, QCheckBox):
@@ -179,6 +187,7 @@ class FieldEditor:
                 widget.setCurrentIndex(index)
         elif isinstance(widget, QLineEdit):
             widget.setText("" if value is None else str(value))
+            widget.setCursorPosition(0)
 
 
 class ModelForm(QWidget):
@@ -287,9 +296,7 @@ class ModelForm(QWidget):
         """Show the model's defaults."""
         for part in self._parts.values():
             part.reset()
-        self.set_values(
-            {s.name: s.default for s in self._specs if s.name in self._editors and not s.required}
-        )
+        self.set_values({s.name: s.default for s in self._specs if s.name in self._editors})
 
     def editor(self, name: str) -> QWidget:
         """Return the Qt editor of a field, for tests and tooltips."""

@@ -98,7 +98,12 @@ class MicroscopeDialog(QDialog):
             if isinstance(editor, QLineEdit):
                 editor.setPlaceholderText(hint)
         body = QHBoxLayout()
-        body.addWidget(scrolled(self.form), 3)
+        left = QWidget()
+        column = QVBoxLayout(left)
+        column.setContentsMargins(0, 0, 8, 0)
+        column.addWidget(self.form)
+        column.addStretch(1)
+        body.addWidget(scrolled(left), 3)
         side = QVBoxLayout()
         box, layout = section("What follows from these figures")
         self.derived = WrappedLabel()

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QTimer
 from qtpy.QtGui import QKeySequence
 
-from napari_lfm._settings import load_settings
+from napari_lfm._settings import apply_cache_limit, load_settings
 from napari_lfm.methods.base import Method, Request, get_method, method_ids
 from napari_lfm.widgets.panel import Panel
 from napari_lfm.widgets.preload import import_torch_gently
 from napari_lfm.widgets.qt import QShortcut
 from napari_lfm.widgets.reconstruct_view import ReconstructView
 from napari_lfm.widgets.region import RegionTool
-from napari_lfm.widgets.resolve import microscope_problems, resolve
+from napari_lfm.widgets.resolve import field_um, microscope_problems, resolve
 from napari_lfm.widgets.result_layers import ResultLayers
 from napari_lfm.widgets.results import ResultActions, input_name
 from napari_lfm.widgets.runner import Outcome, Runner
@@ -232,7 +232,9 @@ class ReconstructController:
 
     def _start(self, request: Request, go_on: bool) -> None:
         method = self.methods[request.method]
-        self.layers.begin(input_name(request), go_on, self.expected if self.ready else None)
+        apply_cache_limit(load_settings())
+        expected = self.expected if self.ready else None
+        self.layers.begin(input_name(request), go_on, expected, field_um(request))
         self.view.run_row.show_start(keep_curve=go_on)
         self.runner.start(method, request)
 
@@ -259,6 +261,7 @@ class ReconstructController:
         self.view.run_row.show_done(
             outcome.status, outcome.seconds, outcome_words(outcome.status, outcome.steps), outcome.problem
         )
+        self.view.run_row.show_steps(outcome.steps)
         self.view.figures_text.show_text(
             figures_html(outcome.seconds, outcome.steps, self.view.run_row.curve.values)
         )

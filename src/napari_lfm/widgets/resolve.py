@@ -236,3 +236,13 @@ def region_px(
             field="region",
         )
     return top, left, bottom, right
+
+
+def field_um(request: Request) -> tuple[float, float, float, float] | None:
+    """Return the part of the world ``(y0, x0, y1, x1)`` that a request works on; None where unknown."""
+    image, microscope = request.inputs["image"], request.microscope
+    if image.dims[-2:] != ("y", "x") or microscope is None:
+        return None
+    y0, x0, y1, x1 = request.region_px or (0, 0, *_frame_shape(image))
+    pixel = microscope.object_pixel_um
+    return y0 * pixel, x0 * pixel, y1 * pixel, x1 * pixel

@@ -53,11 +53,18 @@ class ResultLayers:
         self._base = ""
         self._waiting: Image | None = None
 
-    def begin(self, base: str, go_on: bool, expected: Estimate | None = None) -> None:
+    def begin(
+        self,
+        base: str,
+        go_on: bool,
+        expected: Estimate | None = None,
+        field_um: tuple[float, float, float, float] | None = None,
+    ) -> None:
         """Prepare for a run; with `go_on` the layers of the last one are taken up again.
 
-        Where the shape to come is known, an empty layer is added now, unseen: adding a layer takes
-        napari a tenth of a second, filling one a hundredth, and nothing is to jerk during the run.
+        Where the shape to come is known, and the field ``(y0, x0, y1, x1)`` that it covers, an empty
+        layer is added now, unseen: adding a layer takes napari a tenth of a second, filling one a
+        hundredth, and nothing is to jerk during the run.
         """
         self._base = base
         if not go_on:
@@ -67,15 +74,19 @@ class ResultLayers:
                     old.visible = False
             self._layers = {}
             self._waiting = None
-            if expected is not None and len(expected.output_shape) >= 2:
-                self._prepare(expected)
+            if expected is not None and field_um is not None and expected.output_dims[-2:] == ("y", "x"):
+                self._prepare(expected, field_um)
 
-    def _prepare(self, expected: Estimate) -> None:
-        dims = expected.output_dims
+    def _prepare(self, expected: Estimate, field_um: tuple[float, float, float, float]) -> None:
+        dims, shape = expected.output_dims, expected.output_shape
+        y0, x0, y1, x1 = field_um
+        lead = (len(dims) - 2) * (1.0,)
         active = self._viewer.layers.selection.active
         self._waiting = bare(
             self._viewer.add_image(
-                np.broadcast_to(np.float32(0), expected.output_shape),
+                np.broadcast_to(np.float32(0), shape),
+                scale=(*lead, (y1 - y0) / shape[-2], (x1 - x0) / shape[-1]),
+                translate=(*(0.0 for _ in lead), y0, x0),
                 name=layer_name("volume", self._base),
                 colormap=_COLORMAP,
                 contrast_limits=(0.0, 1.0),

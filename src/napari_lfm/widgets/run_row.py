@@ -90,6 +90,12 @@ class RunRow(QWidget):
             parts.append(f"{duration(last.seconds_left)} left")
         self.text.show_text(", ".join(parts))
 
+    def show_steps(self, steps: int) -> None:
+        """Show how many steps were done at the end, also those after Stop was pressed."""
+        if 0 < steps <= self.bar.maximum() and self.bar.maximum() > 1:
+            self.bar.setValue(steps)
+            self.bar.setFormat(f"{steps} of {self.bar.maximum()}")
+
     def show_stopping(self) -> None:
         """Show that Stop was pressed and the present step is being finished."""
         self.text.show_text("Stopping after this step...")
