@@ -203,6 +203,8 @@ class ModelForm(QWidget):
         Fields not shown.
     advanced : tuple of str
         Fields shown only under *More settings*, besides those that the model marks itself.
+    labels : mapping, optional
+        Labels by field name, where the name itself is not clear enough.
     """
 
     changed = Signal()
@@ -213,6 +215,7 @@ class ModelForm(QWidget):
         values: Mapping[str, Any] | None = None,
         skip: tuple[str, ...] = (),
         advanced: tuple[str, ...] = (),
+        labels: Mapping[str, str] | None = None,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
@@ -229,7 +232,7 @@ class ModelForm(QWidget):
                 continue
             editor = FieldEditor(spec, self._on_changed)
             self._editors[spec.name] = editor
-            label = QLabel(spec.label)
+            label = QLabel((labels or {}).get(spec.name, spec.label))
             label.setToolTip(spec.tooltip)
             label.setBuddy(editor.widget)
             (hidden if spec.advanced or spec.name in advanced else plain).addRow(label, editor.widget)

@@ -85,6 +85,7 @@ class MicroscopeDialog(QDialog):
         values: Mapping[str, Any] | None = None,
         advanced: tuple[str, ...] = (),
         hints: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
@@ -92,7 +93,7 @@ class MicroscopeDialog(QDialog):
         self.resize(880, 700)
         self._compute = compute
         self.microscope: Microscope | None = None
-        self.form = ModelForm(model, values, advanced=advanced)
+        self.form = ModelForm(model, values, advanced=advanced, labels=labels)
         for name, hint in (hints or {}).items():
             editor = self.form.editor(name)
             if isinstance(editor, QLineEdit):
@@ -196,6 +197,17 @@ def wizard_dialog(measured_pitch_px: float | None = None, parent: QWidget | None
             "fluorophore": "e.g. GFP",
             "immersion": "as printed on the objective",
             "brand": "as printed on the objective",
+        },
+        labels={
+            "objective": "text on the objective",
+            "sample": "sample medium",
+            "wavelength_nm": "emission (nm)",
+            "pixel_um": f"camera pixel ({MICROMETRES})",
+            "pitch_um": f"lenslet pitch ({MICROMETRES})",
+            "focal_length_um": f"lenslet focal length ({MICROMETRES})",
+            "f_number": "or lenslet f-number",
+            "lattice": "lenslet lattice",
+            "aperture": "lenslet shape",
         },
         parent=parent,
     )

@@ -81,7 +81,6 @@ class ResultLayers:
         dims, shape = expected.output_dims, expected.output_shape
         y0, x0, y1, x1 = field_um
         lead = (len(dims) - 2) * (1.0,)
-        active = self._viewer.layers.selection.active
         self._waiting = bare(
             self._viewer.add_image(
                 np.broadcast_to(np.float32(0), shape),
@@ -96,7 +95,6 @@ class ResultLayers:
                 visible=False,
             )
         )
-        self._viewer.layers.selection.active = active
 
     def end(self) -> None:
         """Take away an empty layer that nothing came for."""
@@ -177,14 +175,15 @@ class ResultLayers:
             image, name=layer_name(name, self._base), role="volume", contrast_limits=limits
         )
         layer.data = data
-        for key in ("scale", "translate", "affine", "units", "axis_labels", "metadata"):
+        # units of z, y, x are right already, and every setting costs a redraw
+        keys = ("scale", "translate", "affine", "metadata", *(("units",) if layer.ndim > 3 else ()))
+        for key in keys:
             if key in arguments:
                 setattr(layer, key, arguments[key])
         if not layer.name.startswith(arguments["name"]):
             layer.name = arguments["name"]
         _set_limits(layer, limits)
         layer.visible = True
-        self._viewer.layers.selection.active = layer
         return layer
 
     def _show_points(self, name: str, table: pd.DataFrame) -> None:
