@@ -36,6 +36,7 @@ class Refocuser:
         )
         padded = _ramp_to(_ramp_to(self._views, self._shape[0], axis=2), self._shape[1], axis=3)
         self._spectrum = fft.rfft2(padded, axes=(2, 3))
+        self._whole: np.ndarray | None = None
         self._v = np.arange(nv) - (nv - 1) / 2
         self._u = np.arange(nu) - (nu - 1) / 2
 
@@ -85,9 +86,6 @@ class Refocuser:
         # at k pixels per lenslet the frequencies reach k times higher; the samples' spectrum repeats
         fy = fft.fftfreq(height * upsample, 1 / upsample)
         fx = fft.rfftfreq(width * upsample, 1 / upsample)
-        spectrum = self._spectrum
-        if upsample > 1:
-            spectrum = self._tiled(upsample)
         phase_v = np.exp(2j * np.pi * slope * self._v[:, None] * fy).astype(np.complex64)
         phase_u = np.exp(2j * np.pi * slope * self._u[:, None] * fx).astype(np.complex64)
         if upsample == 1:
@@ -95,10 +93,19 @@ class Refocuser:
             for phase, f in ((phase_v, fy), (phase_u, fx)):
                 nyquist = np.isclose(np.abs(f), 0.5)
                 phase[:, nyquist] = phase[:, nyquist].real
-        total = np.zeros(spectrum.shape[2:], np.complex64)
-        for v in range(nv):
-            row = np.einsum("uts,us->ts", spectrum[v], phase_u * weight[v].astype(np.float32)[:, None])
-            total += row * phase_v[v][:, None]
+        phase_u = phase_u[None] * weight.astype(np.float32)[:, :, None]  # (v, u, s)
+        total = np.empty((len(fy), len(fx)), np.complex64)
+        spectrum = self._spectrum if upsample == 1 else self._whole_spectrum()
+        for left in range(0, len(fx), width):
+            columns = slice(left, min(left + width, len(fx)))
+            part = spectrum[..., : columns.stop - left]
+            rows = np.stack(
+                [np.einsum("uts,us->ts", a, b) for a, b in zip(part, phase_u[..., columns], strict=True)]
+            )
+            for top in range(0, len(fy), height):
+                total[top : top + height, columns] = np.einsum(
+                    "vt,vts->ts", phase_v[:, top : top + height], rows
+                )
         if upsample > 1:
             # linear interpolation between samples, and half a fine pixel so that lenslets stay centred
             kernel = [np.sinc(f) ** 2 * np.exp(-1j * np.pi * f * (upsample - 1) / upsample) for f in (fy, fx)]
@@ -106,17 +113,14 @@ class Refocuser:
         out = fft.irfft2(total, s=(height * upsample, width * upsample))
         return np.asarray(out[: nt * upsample, : ns * upsample], np.float32)
 
-    def _tiled(self, times: int) -> np.ndarray:
-        """Return the spectrum of the samples on a grid `times` finer (zeros in between)."""
-        height, width = self._shape
-        full_x = np.arange(width * times // 2 + 1) % width
-        mirrored = full_x > width // 2
-        rows = np.arange(height * times) % height
-        cols = np.where(mirrored, width - full_x, full_x)
-        out = self._spectrum[:, :, rows][..., cols]
-        flipped = self._spectrum[:, :, (-rows) % height][..., cols[mirrored]]
-        out[..., mirrored] = flipped.conj()
-        return np.asarray(out)
+    def _whole_spectrum(self) -> np.ndarray:
+        """Return the spectrum at all frequencies of the samples, negative ones too; made once."""
+        if self._whole is None:
+            height, width = self._shape
+            mirrored = np.arange(width // 2 + 1, width)
+            rest = self._spectrum[:, :, (-np.arange(height)) % height][..., width - mirrored].conj()
+            self._whole = np.concatenate([self._spectrum, rest], axis=-1)
+        return self._whole
 
 
 def _ramp_to(values: np.ndarray, length: int, axis: int) -> np.ndarray:
