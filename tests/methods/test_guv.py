@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from napari_lfm.bench.shell import fit_sphere, measure_shell
+from napari_lfm.bench._sphere_fit import fit_sphere, measure_shell
 from napari_lfm.core.events import Preview, Result
 from napari_lfm.core.labelled import labelled
 from napari_lfm.io.read import read_lightfield

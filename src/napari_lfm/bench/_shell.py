@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_lfm.bench.shell import fit_sphere, measure_shell
+from napari_lfm.bench._sphere_fit import fit_sphere, measure_shell
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -75,7 +75,11 @@ class LightfieldData:
         affine[0, 0], affine[0, 3] = dz, z_um[0]
         affine[1:3, 1:3], affine[1:3, 3] = plane[:2, :2], plane[:2, 2]
         spacing = {"z": dz, "y": float(np.hypot(*plane[:2, 0])), "x": float(np.hypot(*plane[:2, 1]))}
-        origin = {"z": float(z_um[0]), "y": float(plane[0, 2]), "x": float(plane[1, 2])}
+        # a rotation too small to be written leaves the middle of the field where it is
+        middle = np.array([(n - 1) / 2 for n in volume.shape[-2:]])
+        shift = plane[:2, :2] @ middle - middle * (spacing["y"], spacing["x"])
+        y0, x0 = plane[:2, 2] + shift
+        origin = {"z": float(z_um[0]), "y": float(y0), "x": float(x0)}
         dims: tuple[str, ...] = ("z", "y", "x")
         data = volume
         attrs: dict[str, object] = {}
@@ -92,6 +96,7 @@ class LightfieldData:
             data = volume[0]
         if rotated:
             attrs["affine_um"] = affine.tolist()
+            origin |= {"y": float(plane[0, 2]), "x": float(plane[1, 2])}
         return labelled(data, dims, spacing, origin, name=name, attrs=attrs)
 
 

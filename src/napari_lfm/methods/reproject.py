@@ -147,9 +147,10 @@ def _sampled(volume: xr.DataArray, data: LightfieldData, solver: RichardsonLucy,
     """Sample a volume on the projector's voxels, zero outside it."""
     g = solver.projector.geometry
     (sy, sx), (my, mx), (ty, tx) = g.planes[0].voxels, g.margin, g.volume_cells
-    grid = data.volume(
-        np.zeros((1, len(g.planes), 1, 1), np.float32), _plane_depths(solver), (sy, sx), "grid"
-    )
+    (rows, columns), nz = g.cells, len(g.planes)
+    # the whole shape decides whether a small rotation is written, so ask with the whole shape
+    empty = np.broadcast_to(np.float32(0), (1, nz, rows * sy, columns * sx))
+    grid = data.volume(empty, _plane_depths(solver), (sy, sx), "grid")
     if "t" in volume.dims:
         volume = volume.isel(t=min(frame, volume.sizes["t"] - 1))
     volume = volume.transpose("z", "y", "x")

@@ -120,7 +120,7 @@ def fit_sphere(points_um: np.ndarray, free_axis: bool = False) -> Sphere:
     start = [*middle, spread, 1.0] if free_axis else [*middle, spread]
     found = least_squares(deviation, start, loss="soft_l1", f_scale=LOSS_UM).x
     rms = float(np.sqrt((deviation(found) ** 2).mean()))
-    scale = float(found[4]) if free_axis else 1.0
+    scale = abs(float(found[4])) if free_axis else 1.0  # the fit knows only its square
     centre = (float(found[0]), float(found[1]), float(found[2]))
     return Sphere(centre, float(found[3]), scale, rms / float(found[3]))
 
