@@ -153,6 +153,8 @@ def test_hot_pixels_are_found_in_the_light_field_itself(frame_of: Any) -> None:
     out = rectify(np.stack([raw] * 3), SQUARE, 15)
     assert out.hot_pixels.tolist() == [[90, 100]]
     assert out.image.max() < 8000
+    offset = np.full(SHAPE, 100.0, np.float32)  # no dark frame: a constant hides nothing
+    assert rectify(raw, SQUARE, 15, dark=offset).hot_pixels.tolist() == [[90, 100]]
     assert rectify(raw, SQUARE, 15, hot_pixel_sigma=None).hot_pixel_count == 0
 
 

@@ -298,7 +298,7 @@ def _mean_dark(dark: Any, shape: tuple[int, int]) -> np.ndarray:
 def _hot_pixels(movie: Any, dark: np.ndarray | None, sigma: float | None) -> np.ndarray:
     if sigma is None:
         return np.zeros(movie.shape[-2:], bool)
-    if dark is not None:
+    if dark is not None and np.ptp(dark) > 0:  # a constant offset knows nothing of hot pixels
         return find_hot_pixels(dark, sigma, dark=True)
     picks = np.unique(np.linspace(0, movie.shape[0] - 1, 5).astype(int))
     sample = np.stack([np.asarray(movie[int(k)], np.float32) for k in picks])
