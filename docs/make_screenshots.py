@@ -1,7 +1,7 @@
 """Take the pictures of the window that the documentation shows, and time it.
 
 Runs the whole way on the giant-vesicle recording: open, calibrate, look around, run, stop, continue,
-check. Needs a screen (``xvfb-run -s "-screen 0 1700x1100x24" python docs/make_screenshots.py DATA OUT``).
+check. Needs a screen (``xvfb-run -s "-screen 0 1700x1100x24" python docs/make_screenshots.py DATA docs/images``).
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def main() -> None:
     light.controller.open(sorted(arguments.data.glob("*.tif")))
     wait(lambda: len(viewer.layers) == 3)
     light.controller.choose_microscope(arguments.microscope)
-    light.controller.calibrate()
+    light.controller.lattice.calibrate()
     wait(lambda: light.controller.quick_look.prepared is not None)
     pause(0.3)
     figures["longest_stall_opening_and_calibrating_ms"] = probe.stop()

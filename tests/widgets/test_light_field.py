@@ -11,7 +11,8 @@ from qtpy.QtGui import QDropEvent
 
 from napari_lfm.lightfield.lattice import Lattice
 from napari_lfm.optics.presets import user_microscope_names
-from napari_lfm.widgets.light_field import LightFieldWidget, fitting_presets
+from napari_lfm.widgets.lattice_controller import fitting_presets
+from napari_lfm.widgets.light_field import LightFieldWidget
 from napari_lfm.widgets.microscope_dialog import editor_dialog, wizard_dialog
 from napari_lfm.widgets.opening import read_files
 from napari_lfm.widgets.session import session_of
@@ -138,7 +139,7 @@ def test_calibration_is_told_and_drawn(ready: Any, viewer: Any) -> None:
     np.testing.assert_allclose(overlay.data, lattice.centres_px().reshape(-1, 2))
     np.testing.assert_allclose(overlay.scale, 6.5 / 60)
     assert list(overlay.features["residual_px"]) == pytest.approx(
-        np.nan_to_num(np.linalg.norm(c.residual.reshape(-1, 2), axis=1))
+        np.nan_to_num(np.linalg.norm(c.lattice.residual.reshape(-1, 2), axis=1))
     )
     record = viewer.layers["Lightfield_x"].metadata["napari_lfm"]
     assert Lattice.from_json(record["lattice"]) == lattice
@@ -150,7 +151,7 @@ def test_nothing_to_find_is_a_sentence(qtbot: Any, widget: Any, viewer: Any) -> 
     viewer.add_image(np.random.default_rng(0).random((200, 200)), name="lightfield noise")
     c = widget.controller
     assert c.session.input_name("lightfield") == "lightfield noise"  # told by its name
-    c.calibrate()
+    c.lattice.calibrate()
     qtbot.waitUntil(lambda: "No lenslet lattice was found" in widget.view.lattice_text.text(), timeout=20_000)
     assert c.session.lattice is None
 
@@ -171,7 +172,7 @@ def test_nudge_turn_and_drag(qtbot: Any, ready: Any, viewer: Any) -> None:
     ready.view.nudge_buttons[0.0, 1.0].click()
     moved = c.session.lattice.centres_px()[0, 0] - before.centres_px()[0, 0]
     np.testing.assert_allclose(moved, (0.0, 0.1), atol=1e-6)
-    c.turn(0.05)
+    c.lattice.turn(0.05)
     assert c.session.lattice.rotation_deg - before.rotation_deg == pytest.approx(0.05, abs=1e-6)
     # dragging one mark: the whole lattice follows
     before = c.session.lattice
@@ -194,13 +195,13 @@ def test_nudge_turn_and_drag(qtbot: Any, ready: Any, viewer: Any) -> None:
 def test_grid_file_round_trip(ready: Any, tmp_path: Path) -> None:
     c = ready.controller
     lattice, path = c.session.lattice, tmp_path / "grid.json"
-    c.save_grid(path)
-    c.nudge(1.0, 0.0)
+    c.lattice.save_grid(path)
+    c.lattice.nudge(1.0, 0.0)
     assert c.session.lattice != lattice
-    c.load_grid(path)
+    c.lattice.load_grid(path)
     assert c.session.lattice == lattice
     path.write_text("{}")
-    c.load_grid(path)
+    c.lattice.load_grid(path)
     assert "not a lenslet grid" in ready.view.lattice_text.text()
     assert c.session.lattice == lattice
 

@@ -157,7 +157,7 @@ class Session:
         """
         for layer in self.candidates():
             known = layer_record(layer).get("role")
-            role = known if known in ROLES else guess_role(layer.name) if known is None else None
+            role = known if known in ROLES else guess_role(layer.name) if known in (None, "image") else None
             if role is not None and role not in self._inputs and layer not in self._inputs.values():
                 self.set_input(role, layer)
 
