@@ -1,7 +1,9 @@
 """Take the pictures of the window that the documentation shows, and time it.
 
 Runs the whole way on the giant-vesicle recording: open, calibrate, look around, run, stop, continue,
-check. Needs a screen (``xvfb-run -s "-screen 0 1700x1100x24" python docs/make_screenshots.py DATA docs/images``).
+check. Needs a screen, or a virtual one::
+
+    xvfb-run -s "-screen 0 1700x1100x24" python docs/make_screenshots.py DATA docs/images
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ def test_stop_keeps_the_last_preview(qtbot: Any, widget: Any, viewer: Any, fake_
     fake_method.gate = threading.Semaphore(0)
     c.run()
     release(fake_method, 3)
-    qtbot.waitUntil(lambda: viewer.layers["volume (raw)"].visible, timeout=20_000)
+    qtbot.waitUntil(lambda: viewer.layers["volume (raw)"].opacity == 1, timeout=20_000)
     qtbot.waitUntil(lambda: fake_method.steps == 3)
     assert widget.view.run_row.stop_button.isEnabled()
 
@@ -178,7 +178,7 @@ def test_result_layer_deleted_in_the_middle(qtbot: Any, widget: Any, viewer: Any
     fake_method.gate = threading.Semaphore(0)
     c.run()
     release(fake_method, 2)
-    qtbot.waitUntil(lambda: viewer.layers["volume (raw)"].visible, timeout=20_000)
+    qtbot.waitUntil(lambda: viewer.layers["volume (raw)"].opacity == 1, timeout=20_000)
     del viewer.layers["volume (raw)"]
     shown = []
     c.runner.previewed.connect(shown.append)
@@ -225,7 +225,7 @@ def test_panel_closed_in_the_middle(qtbot: Any, widget: Any, viewer: Any, fake_m
     qtbot.waitUntil(lambda: c.ready, timeout=20_000)
     crew = widget.crew
     c.run()
-    qtbot.waitUntil(lambda: viewer.layers["volume (raw)"].visible, timeout=20_000)
+    qtbot.waitUntil(lambda: viewer.layers["volume (raw)"].opacity == 1, timeout=20_000)
     viewer.window.remove_dock_widget(widget)
     widget.deleteLater()
     qtbot.waitUntil(lambda: crew.closed, timeout=20_000)

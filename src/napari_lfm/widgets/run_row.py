@@ -82,8 +82,11 @@ class RunRow(QWidget):
         self.curve.extend(e.values["residual"] for e in events if "residual" in e.values)
         self.curve.setVisible(bool(self.curve.values))
         last = events[-1]
+        # a bar paints at once when its value is set, and with it the whole window: let it wait for the rest
+        self.bar.setUpdatesEnabled(False)
         self.bar.setRange(0, max(0, last.total))
         self.bar.setValue(min(last.step, last.total))
+        self.bar.setUpdatesEnabled(True)
         self.bar.setFormat(f"{last.step} of {last.total}" if last.total else "")
         parts = [html.escape(last.message)]
         if last.seconds_left is not None:

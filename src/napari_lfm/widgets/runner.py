@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 Status = Literal["finished", "stopped", "failed"]
 
-_TICK_MS = 50
-# a preview may take this share of the GUI thread's time at most, whatever it costs to draw
-_DRAWING_SHARE = 0.25
-_MIN_PREVIEW_S = 0.1
+# what is new is shown together, as every change draws the whole window again
+_TICK_MS = 100
+# that may take this share of the GUI thread's time at most, whatever it costs to draw
+_DRAWING_SHARE = 0.4
 _LIMIT_PERCENTILES = (1.0, 99.9)
 _GROWTH = 2.5
 
@@ -101,13 +101,11 @@ class Mailbox:
             with self.lock:
                 self.progress.append(event)
 
-    def take(self, with_preview: bool) -> tuple[list[Progress], ReadyPreview | None]:
+    def take(self) -> tuple[list[Progress], ReadyPreview | None]:
         """Return what came since the last call (GUI thread)."""
         with self.lock:
             progress, self.progress = self.progress, []
-            fresh = self.fresh if with_preview else None
-            if with_preview:
-                self.fresh = None
+            fresh, self.fresh = self.fresh, None
         return progress, fresh
 
 
@@ -160,7 +158,7 @@ class Runner(QObject):
     -------
     started : ()
     progressed : (list of Progress)
-        Everything since the last time, at most 20 times a second.
+        Everything since the last time, at most ten times a second.
     previewed : (ReadyPreview)
         The newest preview, as often as drawing allows.
     finished : (Outcome)
@@ -178,7 +176,7 @@ class Runner(QObject):
         self._mailbox: Mailbox | None = None
         self._request: Request | None = None
         self._begin = 0.0
-        self._next_preview = 0.0
+        self._next_show = self._last_tick = 0.0
         self._timer = QTimer(self)
         self._timer.setInterval(_TICK_MS)
         self._timer.timeout.connect(self._tick)
@@ -201,7 +199,7 @@ class Runner(QObject):
         self._mailbox = mailbox = Mailbox(stop, done)
         self._request = request
         self._begin = time.perf_counter()
-        self._next_preview = 0.0
+        self._next_show, self._last_tick = 0.0, self._begin
         worker = create_worker(_drive, method, request, mailbox, _start_thread=False)
         # direct: called in the worker thread itself, so that a closing panel can wait for it
         worker.finished.connect(mailbox.leave, Qt.ConnectionType.DirectConnection)
@@ -219,14 +217,18 @@ class Runner(QObject):
         if self._mailbox is None or self._crew.closed:
             return
         now = time.perf_counter()
-        progress, fresh = self._mailbox.take(with_preview=last or now >= self._next_preview)
+        # a late tick tells what drawing the last one cost, which no handler sees
+        late = max(0.0, now - self._last_tick - _TICK_MS / 1000)
+        self._last_tick = now
+        if not last and now < self._next_show:
+            return
+        progress, fresh = self._mailbox.take()
         if progress:
             self.progressed.emit(progress)
         if fresh is not None:
-            begin = time.perf_counter()
             self.previewed.emit(fresh)
-            end = time.perf_counter()
-            self._next_preview = end + max(_MIN_PREVIEW_S, (end - begin) / _DRAWING_SHARE)
+        end = time.perf_counter()
+        self._next_show = end + (end - now + late) * (1 / _DRAWING_SHARE - 1)
 
     def _ended(self) -> None:
         self._timer.stop()
