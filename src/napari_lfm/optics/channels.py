@@ -141,6 +141,7 @@ class ChannelTables:
         flip, one = signs
         signs = np.stack([one, np.where(odd, -flip, flip)], -2) * sign[:, None]
         self._scatter, self._scatter_sign = self._tensors(index, signs)
+        self._scatter_many: tuple[int, torch.Tensor] | None = None
 
     def _split(
         self, row: np.ndarray, channel: np.ndarray, conj: np.ndarray, odd: np.ndarray
@@ -179,8 +180,25 @@ class ChannelTables:
         picked = rows.index_select(0, self._gather).reshape(self._gather_sign.shape)
         torch.mul(picked, self._gather_sign.to(picked.dtype), out=out)
 
-    def scatter(self, product: torch.Tensor) -> torch.Tensor:
-        """Invert `gather`: (F, G, 2, C) real -> (C, Fh) complex."""
-        picked = product.reshape(-1).index_select(0, self._scatter).reshape(self._scatter_sign.shape)
-        picked *= self._scatter_sign.to(picked.dtype)
-        return torch.view_as_complex(picked.permute(2, 0, 1).contiguous())
+    def scatter(self, product: torch.Tensor, frame: int, frames: int) -> torch.Tensor:
+        """Invert `gather` for one frame: (F, frames, G, 2, C) real -> (C, Fh) complex."""
+        size = self.n_cosets * 2 * self.channels
+        rows = product.reshape(-1)[frame * size :]
+        picked = rows.index_select(0, self._scatter_among(frames)).reshape(self._scatter_sign.shape)
+        out = picked.new_empty(self.channels, self.half, 2)
+        # the product lands in its transposed place at once: one pass less over the data
+        torch.mul(picked, self._scatter_sign.to(picked.dtype), out=out.permute(1, 2, 0))
+        return torch.view_as_complex(out)
+
+    def _scatter_among(self, frames: int) -> torch.Tensor:
+        """Return the scatter index for data with other frames between the frequencies."""
+        if frames == 1:
+            return self._scatter
+        if self._scatter_many is None or self._scatter_many[0] != frames:
+            size = self.n_cosets * 2 * self.channels
+            index = self._scatter.long()
+            index = index + torch.div(index, size, rounding_mode="floor") * (frames - 1) * size
+            if self.f_count * frames * size < 2**31:
+                index = index.int()
+            self._scatter_many = (frames, index)
+        return self._scatter_many[1]

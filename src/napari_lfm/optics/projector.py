@@ -220,7 +220,7 @@ class LensletProjector:
             product = self._multiply(columns.reshape(source.f_count, -1, source.channels), adjoint)
             product = product.reshape(source.f_count, len(frames), source.n_cosets, 2, target.channels)
             for b in range(len(frames)):
-                values = target.scatter(product[:, b]).reshape(target.channels, period[0], -1)
+                values = target.scatter(product, b, len(frames)).reshape(target.channels, period[0], -1)
                 # one axis after the other: rows that are cut off need no second transform
                 first = torch.fft.ifft(values, dim=-2)
                 lines = first[:, :ty] if adjoint else first[:, margin[0] : margin[0] + ty]
