@@ -133,7 +133,7 @@ def test_the_request_is_complete() -> None:
     request, problems = api.build_request(
         "echo",
         image,
-        layout="lenslet:3",
+        layout="raw",
         device="cpu",
         memory_gib=2,
         region_px=(1, 2, 3, 4),
@@ -141,10 +141,26 @@ def test_the_request_is_complete() -> None:
         parameters={"gain": "2.5"},
     )
     assert problems == []
-    assert (request.layout, request.device, request.memory_gib) == ("lenslet:3", "cpu", 2)
+    assert (request.layout, request.device, request.memory_gib) == ("raw", "cpu", 2)
     assert request.region_px == (1, 2, 3, 4)
     assert request.sources == {"image": "elsewhere.tif"}
     assert request.parameters.gain == 2.5  # type: ignore[attr-defined]
+
+
+def test_a_region_is_cut_to_the_frame_or_refused() -> None:
+    def built(region: tuple[int, int, int, int], layout: str = "auto") -> tuple[Request, list[Problem]]:
+        return api.build_request("echo", np.ones((9, 12)), region_px=region, layout=layout)
+
+    request, problems = built((-2, 3, 5, 40))
+    assert request.region_px == (0, 3, 5, 12)
+    assert [p.severity for p in problems] == ["info"]
+    assert "0,3,5,12 is used" in problems[0].message
+    for region, reason in (((5, 3, 2, 6), "wrong way round"), ((9, 0, 20, 5), "outside the frame of 9 x 12")):
+        _, problems = built(region)
+        assert [p.severity for p in problems] == ["error"]
+        assert reason in problems[0].message
+    _, problems = built((0, 0, 3, 3), "lenslet:3")
+    assert "rectified already" in problems[0].message
 
 
 def test_events_are_passed_on_and_the_run_is_closed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -14,6 +15,7 @@ from napari_lfm.core.events import Event, Result
 from napari_lfm.core.labelled import labelled
 from napari_lfm.core.problems import Problem, RequestError, raise_for
 from napari_lfm.methods.base import Method, Request, get_method, make_parameters
+from napari_lfm.methods.region import region_of
 
 if TYPE_CHECKING:
     from napari_lfm.lightfield.lattice import Lattice
@@ -72,7 +74,7 @@ def run(
     memory_gib : float, optional
         Memory budget; default 80 % of what is free.
     region_px : tuple of int, optional
-        ``(y0, x0, y1, x1)`` in raw pixels.
+        ``(y0, x0, y1, x1)`` in raw pixels, end excluded; what reaches beyond the frame is cut off.
     sources : mapping of str to str, optional
         Where arrays came from, for the provenance record.
     on_event : callable, optional
@@ -170,7 +172,11 @@ def build_request(
         region_px=region_px,
         sources={**paths, **(sources or {})},
     )
-    return request, runner.check(request)
+    region, notes = region_of(request)
+    if not any(p.severity == "error" for p in notes):
+        request = replace(request, region_px=region)
+    # a region that is refused, the method refuses too
+    return request, list(dict.fromkeys([*notes, *runner.check(request)]))
 
 
 def execute(request: Request, on_event: OnEvent | None = None) -> Result:

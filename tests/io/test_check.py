@@ -80,6 +80,16 @@ def test_negative() -> None:
     data = GOOD.astype(np.float32)
     data[0, :20] *= -1
     assert problems(data) == [("warning", "20 of 2000 pixels (1 %) are negative.")]
+    assert problems(-data - 1) == [("error", "1980 of 2000 pixels (99 %) are negative.")]
+
+
+@pytest.mark.parametrize(("count", "text"), [(1999, "over 99 %"), (1985, "over 99 %"), (1100, "55 %")])
+def test_percentages_are_plain(count: int, text: str) -> None:
+    data = np.arange(1, 2001, dtype=np.float32)
+    data[:count] *= -1
+    assert problems(data.reshape(40, 50)) == [
+        ("error", f"{count} of 2000 pixels ({text}) are negative."),
+    ]
 
 
 def test_several_problems_at_once() -> None:

@@ -66,10 +66,19 @@ def test_the_expectation_before_calibrating_is_close(make_request: Make) -> None
     data, _ = prepared(make_request())
     assert n == data.n_pixels
     assert np.abs(np.array(cells) - data.rectified.cells).max() <= 1
-    region = {"region_px": (20, 20, 70, 80)}
+    region = {"region_px": (20, 20, 70, 80), "lattice": None}
     n, cells = expected_cells(make_request(region))
     part, _ = prepared(make_request(region))
     assert np.abs(np.array(cells) - part.rectified.cells).max() <= 1
+
+
+@pytest.mark.parametrize("region", [None, (20, 20, 70, 80), (-5, 31, 66, 400), (27, 18, 81, 91)])
+def test_with_a_lattice_the_announced_size_is_the_one_made(
+    make_request: Make, region: tuple[int, int, int, int] | None
+) -> None:
+    request = make_request({"region_px": region}, iterations=1)
+    result = list(METHOD.run(request))[-1]
+    assert METHOD.estimate(request).output_shape == result.outputs["volume"].shape  # type: ignore[union-attr]
 
 
 @pytest.fixture
@@ -175,6 +184,25 @@ def test_too_few_lenslets(make_request: Make, recording: Recording) -> None:
     text = refusal(make_request({"region_px": (30, 30, 50, 60)}))
     assert "lenslets lie in the region" in text
     assert "larger region" in text
+    blind = METHOD.check(make_request({"region_px": (30, 30, 50, 60), "lattice": None}))
+    assert any("larger region" in str(p) for p in blind)
+
+
+def test_what_is_wrong_is_found_before_the_run(make_request: Make, recording: Recording) -> None:
+    def errors(request: Request) -> str:
+        return " ".join(str(p) for p in METHOD.check(request) if p.severity == "error")
+
+    assert errors(make_request()) == ""
+    other = recording["lattice"].model_copy(update={"image_shape": (500, 600)})
+    assert "found on a frame of 500 x 600" in errors(make_request({"lattice": other}))
+    full = recording["raw"].copy(deep=True)
+    full.values[:] = 65535
+    assert "saturated" in errors(with_image(make_request, full))
+    below = recording["raw"].astype(np.float32) - 1e4
+    assert "100 %" in errors(with_image(make_request, below))
+    assert "takes no model ('mine')" in errors(make_request({"model": "mine"}))
+    assert "wrong way round" in errors(make_request({"region_px": (70, 20, 20, 80)}))
+    assert "outside the frame" in errors(make_request({"region_px": (0, 500, 60, 560)}))
 
 
 def test_the_wrong_microscope_is_told_what_was_seen(make_request: Make, tiny: Microscope) -> None:

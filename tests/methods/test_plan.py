@@ -31,7 +31,7 @@ def big(memory_gib: float | None, **parameters: object) -> Request:
     """The GUV problem, twice as fine: an operator of 100 MiB and more."""
     microscope = load_microscope("mbl-60x1.2w")
     step = microscope.object_pixel_um
-    image = labelled(np.ones((436, 436), np.uint16), "yx", {"y": step, "x": step})
+    image = labelled(np.indices((436, 436), np.uint16)[1], "yx", {"y": step, "x": step})
     chosen = DeconvolveParameters(voxels_per_lenslet=5, **parameters)  # type: ignore[arg-type]
     return Request(
         METHOD.id, {"image": image}, chosen, microscope=microscope, memory_gib=memory_gib, device="cpu"

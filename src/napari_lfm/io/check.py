@@ -37,7 +37,8 @@ def check_pixels(
     Returns
     -------
     list of Problem
-        Errors: NaN or infinite, all zero, constant. Warnings: saturated (with the fraction), negative.
+        Errors: NaN or infinite, all zero, constant, more than half negative. Warnings: saturated (with the
+        fraction), some negative.
     """
     if image.size == 0:
         return [Problem("The image has no pixels.", "Choose another one.", field=field)]
@@ -97,7 +98,7 @@ def check_pixels(
             Problem(
                 f"{negative} of {total} pixels ({_percent(negative, total)}) are negative.",
                 "If a background was subtracted, give the original frame and its dark frame instead.",
-                "warning",
+                "error" if negative > total / 2 else "warning",
                 field,
             )
         )
@@ -128,4 +129,8 @@ def _ceiling(dtype: np.dtype[Any], high: float) -> float | None:
 
 def _percent(part: int, whole: int) -> str:
     value = 100 * part / whole
+    if 99 < value < 100:
+        return "over 99 %"
+    if value >= 10:
+        return f"{value:.0f} %"
     return f"{value:.2g} %" if value >= 0.01 else "below 0.01 %"

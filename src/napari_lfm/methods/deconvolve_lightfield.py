@@ -132,6 +132,10 @@ class DeconvolveLightfield:
         from napari_lfm.methods.plan import check_plan
 
         problems = check_input(request)
+        if request.model:
+            problems.append(
+                Problem(f"{self.id} takes no model ('{request.model}').", "Leave it out.", field="model")
+            )
         if not any(p.severity == "error" for p in problems):
             problems += check_plan(request)
         return problems

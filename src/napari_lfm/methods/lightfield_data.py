@@ -12,7 +12,9 @@ from napari_lfm.core.labelled import labelled
 from napari_lfm.core.problems import Problem, RequestError, raise_for
 from napari_lfm.io.check import check_pixels
 from napari_lfm.lightfield.calibrate import calibrate, check_pitch
+from napari_lfm.lightfield.grid import cell_grid
 from napari_lfm.lightfield.rectify import Rectified, from_lenslet_image, from_vuts, rectify
+from napari_lfm.methods.region import region_of
 from napari_lfm.optics.microscope import Microscope, nearest_odd
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from napari_lfm.methods.base import Request
 
 MIN_LENSLETS = 5
+QUICK_PIXELS = 2**22
+"""Frames in memory up to this size are looked at before a run: about 10 ms."""
 MAX_DRIFT_VOXELS = 0.25
 """A lattice so little rotated that its far corner moves by less is written as axis-aligned."""
 
@@ -101,7 +105,7 @@ class LightfieldData:
 
 
 def check_input(request: Request) -> list[Problem]:
-    """Return what is wrong with a light-field request, without reading pixels."""
+    """Return what is wrong with a light-field request; of pixels, only small frames in memory are read."""
     out: list[Problem] = []
     image = request.inputs.get("image")
     if image is None:
@@ -142,10 +146,56 @@ def check_input(request: Request) -> list[Problem]:
                     field=name,
                 )
             )
-    if request.lattice is not None and request.microscope is not None and request.layout in ("auto", "raw"):
-        out += check_pitch(request.lattice, request.microscope)
+    if request.lattice is not None and _is_raw(request):
+        if tuple(image.shape[-2:]) != request.lattice.image_shape:
+            height, width = request.lattice.image_shape
+            out.append(
+                Problem(
+                    f"The lenslet grid was found on a frame of {height} x {width} pixels, but the light "
+                    f"field is {image.shape[-2]} x {image.shape[-1]}.",
+                    "Calibrate on this recording.",
+                    field="lattice",
+                )
+            )
+        elif request.microscope is not None:
+            out += check_pitch(request.lattice, request.microscope)
     out += _layout_problems(request)
+    out += region_of(request)[1]
+    if not any(p.severity == "error" for p in out):
+        out += _too_few_lenslets(request)
+        if image.chunks is None and image.size <= QUICK_PIXELS:
+            out += [p for p in check_pixels(image, _ceiling(request)) if p.severity == "error"]
     return out
+
+
+def _ceiling(request: Request) -> float | None:
+    return None if request.microscope is None else 2.0**request.microscope.camera.bit_depth - 1
+
+
+def _is_raw(request: Request) -> bool:
+    return "v" not in request.inputs["image"].dims and request.layout in ("auto", "raw")
+
+
+def _too_few_lenslets(request: Request) -> list[Problem]:
+    try:
+        _, cells = expected_cells(request)
+    except RequestError as error:
+        return [Problem(error.message, error.remedy, field="region")]
+    if _is_raw(request) and request.lattice is None:
+        if request.region_px is None:
+            return []  # calibrating counts them
+        cells = cells[0] + 1, cells[1] + 1  # the pitch may be a little smaller than it should be
+    if min(cells) >= MIN_LENSLETS:
+        return []
+    place = "region" if request.region_px is not None else "light field"
+    return [
+        Problem(
+            f"Only {cells[0]} x {cells[1]} lenslets lie in the {place}; at least {MIN_LENSLETS} x "
+            f"{MIN_LENSLETS} are needed.",
+            "Draw a larger region." if place == "region" else "Check the layout, or record a larger field.",
+            field="region" if place == "region" else "image",
+        )
+    ]
 
 
 def _layout_problems(request: Request) -> list[Problem]:
@@ -163,7 +213,13 @@ def _layout_problems(request: Request) -> list[Problem]:
 
 
 def expected_cells(request: Request) -> tuple[int, tuple[int, int]]:
-    """Return (N, cells (rows, columns)) as far as they can be told without calibrating."""
+    """Return (N, cells (rows, columns)): exact for a known lattice, else from the nominal pitch.
+
+    Raises
+    ------
+    RequestError
+        If the region touches no lenslet.
+    """
     image, microscope = request.inputs["image"], request.microscope
     assert microscope is not None
     if "v" in image.dims:
@@ -171,16 +227,19 @@ def expected_cells(request: Request) -> tuple[int, tuple[int, int]]:
     if request.layout.startswith("lenslet:"):
         n = int(request.layout.partition(":")[2])
         return n, (image.shape[-2] // n, image.shape[-1] // n)
-    height, width = map(float, image.shape[-2:])
+    region, _ = region_of(request)
     lattice = request.lattice
-    pitch = lattice.pitch_px if lattice else (microscope.nominal_pitch_px or 15.0,) * 2
-    if request.region_px is not None:
-        y0, x0, y1, x1 = request.region_px
-        height, width = min(height, y1 - y0) + pitch[0], min(width, x1 - x0) + pitch[1]
+    if lattice is not None:  # as `prepare` will cut it
+        n = nearest_odd(lattice.pitch_px[1])
+        return n, cell_grid(lattice, n, region).cells
+    pitch = microscope.nominal_pitch_px or 15.0
+    height, width = map(float, image.shape[-2:])
+    if region is not None:  # all lenslets that it touches
+        height, width = region[2] - region[0] + pitch, region[3] - region[1] + pitch
     hexagonal = microscope.lenslets is not None and microscope.lenslets.lattice == "hexagonal"
-    cell_height = pitch[0] * float(np.sqrt(3)) if hexagonal else pitch[0]
-    rows, columns = int(height / cell_height), int(width / pitch[1])
-    return nearest_odd(float(np.mean(pitch))), (max(1, rows), max(1, columns))
+    cell_height = pitch * float(np.sqrt(3)) if hexagonal else pitch
+    rows, columns = int(height / cell_height), int(width / pitch)
+    return nearest_odd(pitch), (max(1, rows), max(1, columns))
 
 
 def prepare(request: Request) -> Iterator[Progress | LightfieldData]:
@@ -194,10 +253,11 @@ def prepare(request: Request) -> Iterator[Progress | LightfieldData]:
     raise_for(check_input(request))
     image, microscope = request.inputs["image"], request.microscope
     assert microscope is not None
-    seen = check_pixels(image, 2.0**microscope.camera.bit_depth - 1)
+    seen = check_pixels(image, _ceiling(request))
     raise_for(seen)
     for problem in seen:
         yield Progress(0, 1, str(problem))
+    region, _ = region_of(request)
     is_movie = image.dims[0] == "t" and image.ndim == 3
     if "v" in image.dims:
         yield _data(from_vuts(np.asarray(image, np.float32)), None, microscope, image, rectified_before=True)
@@ -228,7 +288,7 @@ def prepare(request: Request) -> Iterator[Progress | LightfieldData]:
             guess = min(guess, float(np.quantile(np.asarray(image[0] if is_movie else image), 0.001)))
         offset = np.full(image.shape[-2:], guess, np.float32)
     yield Progress(0, 1, "Rectifying")
-    rectified = rectify(frames, lattice, n, dark=offset, region_px=request.region_px)
+    rectified = rectify(frames, lattice, n, dark=offset, region_px=region)
     if min(rectified.cells) < MIN_LENSLETS:
         rows, columns = rectified.cells
         raise RequestError(
@@ -238,9 +298,7 @@ def prepare(request: Request) -> Iterator[Progress | LightfieldData]:
         )
     flat = None
     if white is not None:
-        flat = rectify(
-            np.asarray(white, np.float32), lattice, n, dark=offset, region_px=request.region_px
-        ).image[0]
+        flat = rectify(np.asarray(white, np.float32), lattice, n, dark=offset, region_px=region).image[0]
     yield Progress(1, 1, "Rectifying")
     yield _data(rectified, flat, microscope, image)
 
