@@ -187,6 +187,8 @@ class QuickLook:
             self._layer = layer = bare(viewer.add_image(np.array(data), **arguments))
             if active is not None:
                 viewer.layers.selection.active = active
+            # the marks lie under the quick look, and drawing them would slow the sliders down
+            self.view.overlay_box.setChecked(False)
         layer.data = values
         if not layer.visible:  # setting it anyway costs as much time as the data
             layer.visible = True
