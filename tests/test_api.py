@@ -19,7 +19,7 @@ from napari_lfm.io.write import write_image
 from napari_lfm.lightfield.files import save_lattice
 from napari_lfm.lightfield.lattice import Lattice
 from napari_lfm.methods.base import InputKind, Parameters, Request
-from napari_lfm.optics.presets import load_microscope
+from napari_lfm.optics.presets import load_microscope, save_microscope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -189,3 +189,10 @@ def test_what_is_wrong_is_raised_before_the_run() -> None:
     assert Echo.closed == []
     with pytest.raises(RuntimeError, match="without a result"):
         api.run("echo", np.ones((3, 3)), ends=False)
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".json"])
+def test_a_microscope_is_no_grid(tmp_path: Path, suffix: str) -> None:
+    path = save_microscope(load_microscope("mbl-60x1.2w"), tmp_path / f"optics{suffix}")
+    with pytest.raises(RequestError, match=r"is a microscope, not a grid.*--microscope"):
+        api.as_lattice(path)

@@ -65,3 +65,25 @@ def test_validation_errors_become_sentences() -> None:
 
 def test_an_estimate_needs_no_notes() -> None:
     assert Estimate((3, 4), ("y", "x"), 10, 0.5).notes == ()
+
+
+def test_wrong_values_are_explained_without_programmers_words() -> None:
+    class Model(BaseModel):
+        count: int = 1
+        step_um: float = Field(default=1.0, gt=0)
+        on: bool = True
+        name: str = Field(default="a", min_length=1)
+
+    for value, words in (
+        ({"count": 2.5}, "count = 2.5 must be a whole number."),
+        ({"count": "some"}, "count = 'some' must be a whole number."),
+        ({"step_um": "nan"}, "step_um = 'nan' is not a number."),
+        ({"step_um": float("nan")}, "step_um = nan is not a number."),
+        ({"step_um": "wide"}, "step_um = 'wide' is not a number."),
+        ({"step_um": -1}, "step_um = -1 must be greater than 0."),
+        ({"on": "perhaps"}, "on = 'perhaps' must be true or false."),
+        ({"name": ""}, "name = '' must have at least 1 character."),
+    ):
+        with pytest.raises(ValidationError) as caught:
+            Model.model_validate(value)
+        assert explain_validation(caught.value) == words

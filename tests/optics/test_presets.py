@@ -204,3 +204,10 @@ def test_preset_files_are_named_after_their_microscope() -> None:
     folder = Path(presets.__file__).parent / "microscopes"
     for path in folder.glob("*.yaml"):
         assert yaml.safe_load(path.read_text("utf-8"))["name"] == path.stem
+
+
+def test_a_grid_is_no_microscope(tmp_path: Path) -> None:
+    path = tmp_path / "grid.json"
+    path.write_text(json.dumps({"origin_px": [1, 2], "row_step_px": [9, 0], "column_step_px": [0, 9]}))
+    with pytest.raises(RequestError, match=r"grid\.json is a lenslet grid.*--grid"):
+        load_microscope(path)

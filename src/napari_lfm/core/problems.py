@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -82,9 +83,20 @@ def explain_validation(error: ValidationError) -> str:
         elif item["type"] == "extra_forbidden":
             text = f"there is no entry '{where}'"
         else:
-            text = f"{where} = {item['input']!r}: {item['msg']}"
+            text = f"{where} = {item['input']!r} {_expected(item['type'], item['msg'], item['input'])}"
         sentences.append(f"{text}.")
     return " ".join(sentences)
+
+
+def _expected(kind: str, message: str, value: object) -> str:
+    """Return what a value had to be, in words for people who do not program."""
+    if kind.startswith("int_"):
+        return "must be a whole number"
+    if kind.startswith("bool_"):
+        return "must be true or false"
+    if kind.startswith(("float_", "finite_")) or str(value).strip().lower() in ("nan", "-nan"):
+        return "is not a number"
+    return re.sub(r"^\w+ should ", "must ", message)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,14 +60,20 @@ def load_lattice(path: str | PathLike[str]) -> Lattice:
         If there is no such file, or it is damaged or something else.
     """
     path = Path(path)
+    text = ""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        record = json.loads(text)
     except FileNotFoundError:
         raise RequestError(f"There is no grid file '{path}'.", "Calibrate first.") from None
     except OSError as error:
         raise RequestError(f"The grid file '{path}' cannot be read ({error.strerror or error}).") from None
     except ValueError:  # not UTF-8, or not JSON
+        if _describes_microscope(text):
+            raise _is_a_microscope(path) from None
         raise RequestError(f"The grid file '{path}' is damaged or no JSON.", "Calibrate again.") from None
+    if isinstance(record, dict) and {"objective", "camera"} <= record.keys():
+        raise _is_a_microscope(path)
     if not isinstance(record, dict) or "origin_px" not in record:
         raise RequestError(f"'{path}' is not a lenslet grid.", "Give a file that calibrate wrote.")
     try:
@@ -76,3 +83,12 @@ def load_lattice(path: str | PathLike[str]) -> Lattice:
         raise RequestError(
             f"The grid file '{path}' is damaged ({names or 'its values'}).", "Calibrate again."
         ) from None
+
+
+def _describes_microscope(text: str) -> bool:
+    """Whether YAML text has a microscope's two sections."""
+    return all(re.search(rf"^{name}:", text, re.MULTILINE) for name in ("objective", "camera"))
+
+
+def _is_a_microscope(path: Path) -> RequestError:
+    return RequestError(f"'{path}' is a microscope, not a grid.", "Give it with --microscope.")

@@ -199,6 +199,8 @@ def _read(path: Path) -> Microscope:
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror or error}.") from None
     record = _parse(text, str(path))
+    if "origin_px" in record and "row_step_px" in record:
+        raise RequestError(f"{path} is a lenslet grid, not a microscope.", "Give it with --grid.")
     try:
         return Microscope.model_validate(record)
     except ValidationError as error:
