@@ -7,7 +7,7 @@ typical one, and two lattice vectors and an offset are fitted to where they were
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,6 @@ import numpy as np
 from napari_lfm.core.problems import RequestError
 from napari_lfm.lightfield.cells import (
     Shifts,
-    alternation,
     centre_of_symmetry,
     measure_shifts,
     patches,
@@ -24,6 +23,7 @@ from napari_lfm.lightfield.cells import (
 )
 from napari_lfm.lightfield.fit import Fit, Geometry, fit_geometry
 from napari_lfm.lightfield.light import check_white, checked_frame, dark_gaps, log_light, saturated_fraction
+from napari_lfm.lightfield.origin import FEW, at_six_fold, some_lenslets, widened
 from napari_lfm.lightfield.pitch import check_pitch, pixels_per_lenslet
 from napari_lfm.lightfield.refuse import refuse_crooked, refuse_few, refuse_small
 from napari_lfm.lightfield.spectrum import Kind, SpectralGuess, find_lattice
@@ -44,11 +44,8 @@ __all__ = ["calibrate", "check_pitch", "pixels_per_lenslet", "residual_map"]
 
 MIN_CONTRAST = 5.0
 """Lattice peaks below this times the spectrum around them may be chance."""
-MAX_ALTERNATION = 0.5
-"""Lenslets that differ more than this, relative to a disc's contrast, are not all lenslets."""
 _ITERATIONS = 3
 _MAX_MEASURED = 2500
-_FEW = 400
 
 
 @dataclass(frozen=True)
@@ -113,7 +110,9 @@ def calibrate(
     geometry = Geometry(guess.kind, guess.origin, guess.row_step, guess.column_step, frame.shape)
     if source == "raw":
         light = dark_gaps(light, geometry.pitch)
-    geometry = _widened(light, geometry)
+    geometry, margin = widened(light, geometry), 1.0
+    if geometry.kind == "hexagonal":
+        geometry, margin = at_six_fold(light, geometry)
     fit, seen = _refine(light, geometry)
     bent = fit_geometry(seen.index, seen.centres, fit.geometry, seen.shifts.error, distortion=True)
     gain, bend_px = smooth_part(fit, bent)
@@ -130,6 +129,7 @@ def calibrate(
         source=source,
         contrast=guess.contrast,
         symmetry=seen.symmetry,
+        origin_margin=margin,
         used=float((fit.weight > 0).mean()),
         residual_px=fit.rms,
         pitch_px=pitch,
@@ -234,7 +234,7 @@ def _guess(light: np.ndarray, kind: Kind | None, nominal: float | None, source: 
 def _measure(light: np.ndarray, lattice: Lattice, most: int | None = None) -> _Measured:
     """Compare the lenslets of a lattice (at most `most` of them, anywhere) with the typical one."""
     geometry = Geometry.from_lattice(lattice)
-    index = _some_lenslets(lattice, most)
+    index = some_lenslets(lattice, most)
     expected = geometry.place(index)
     stack = patches(light, expected, geometry.pitch)
     template = typical_patch(stack)
@@ -242,38 +242,6 @@ def _measure(light: np.ndarray, lattice: Lattice, most: int | None = None) -> _M
     offset = offset * point_px(geometry.pitch)
     shifts = measure_shifts(stack, template, geometry.pitch)
     return _Measured(lattice, index, expected + shifts.found + offset, stack, shifts, offset, symmetry)
-
-
-def _widened(light: np.ndarray, geometry: Geometry) -> Geometry:
-    """Return the lattice itself, or that of every second or third place where only those are lenslets.
-
-    With few lenslets in the frame the spectrum's lowest peaks drown in the specimen's, and the lattice
-    of its harmonics, half as wide, is found.
-    """
-    lattice = geometry.whole_lenslets()
-    if min(lattice.rows, lattice.columns) < 3:
-        return geometry
-    index = _some_lenslets(lattice, _FEW)
-    stack = patches(light, Geometry.from_lattice(lattice).place(index), geometry.pitch)
-    for period in (2, 3):
-        ratio, (i, j) = alternation(stack, index, period)
-        if ratio > MAX_ALTERNATION:
-            start = Geometry.from_lattice(lattice)
-            return replace(
-                start,
-                origin=start.place(np.array([i, j])),
-                row_step=period * start.row_step,
-                column_step=period * start.column_step,
-            )
-    return geometry
-
-
-def _some_lenslets(lattice: Lattice, most: int | None) -> np.ndarray:
-    """Return the indices (n, 2) of all lenslets, or of `most` of them spread at random."""
-    index = np.moveaxis(np.mgrid[: lattice.rows, : lattice.columns], 0, -1).reshape(-1, 2)
-    if most is not None and len(index) > most:
-        index = index[np.sort(np.random.default_rng(0).permutation(len(index))[:most])]
-    return np.asarray(index)
 
 
 def _refine(
@@ -293,7 +261,7 @@ def _refine(
 def _raw_shift(raw: Any, dark: Any, lattice: Lattice) -> float:
     """Return how far the light field's lenslets stand from those of the white frame, px; 0 if unclear."""
     light = log_light(_minus_dark(checked_frame(raw, "raw light field"), dark))
-    seen = _measure(dark_gaps(light, Geometry.from_lattice(lattice).pitch), lattice, _FEW)
+    seen = _measure(dark_gaps(light, Geometry.from_lattice(lattice).pitch), lattice, FEW)
     good = seen.shifts.error < 0.1 * lattice.pitch_px[1]
     if good.mean() < 0.5:
         return 0.0

@@ -103,42 +103,32 @@ def centre_of_symmetry(patch: np.ndarray) -> tuple[np.ndarray, float]:
     return best, score
 
 
-def alternation(stack: np.ndarray, index: np.ndarray, period: int) -> tuple[float, tuple[int, int]]:
-    """Tell whether lenslets look alike, or only every second (third, ...) one does.
+def alternation(stack: np.ndarray, classes: np.ndarray) -> tuple[float, int]:
+    """Tell whether lenslets look alike, or only those of one class, such as every second.
 
     Parameters
     ----------
     stack : numpy.ndarray, shape (n, points, points)
         Patches.
-    index : numpy.ndarray, shape (n, 2)
-        Their lenslets (i, j).
-    period : int
-        2, 3, ...
+    classes : numpy.ndarray, shape (n,)
+        Class of each, an integer.
 
     Returns
     -------
     ratio : float
-        Variance between the mean patches of the ``period**2`` classes, over the variance within the
-        mean patch of all. Well below 1 on the true lattice.
-    brightest : tuple of int
-        (i, j) modulo `period` of the class with the brightest middle.
+        Variance between the mean patches of the classes, over the variance within the mean patch of
+        all. Well below 1 on the true lattice.
+    brightest : int
+        The class with the brightest middle.
     """
     level = np.nanmean(stack, axis=(1, 2), keepdims=True)
     values = np.nan_to_num(stack - level)
-    phase = index % period
-    means, keys = [], []
-    for i in range(period):
-        for j in range(period):
-            members = (phase == (i, j)).all(axis=1)
-            if members.any():
-                means.append(values[members].mean(axis=0))
-                keys.append((i, j))
-    every = np.array(means)
+    keys = np.unique(classes)
+    every = np.array([values[classes == key].mean(axis=0) for key in keys])
     middle = (stack.shape[1] - 1) // 2
-    spread = every.var(axis=0).mean() / max(float(every.mean(axis=0).var()), 1e-30)
-    return float(spread), keys[
-        int(every[:, middle - 2 : middle + 3, middle - 2 : middle + 3].mean((1, 2)).argmax())
-    ]
+    spread = every.var(axis=0).mean() / max(float(values.mean(axis=0).var()), 1e-30)
+    bright = every[:, middle - 2 : middle + 3, middle - 2 : middle + 3].mean((1, 2))
+    return float(spread), int(keys[int(bright.argmax())])
 
 
 def _self_similarity(patch: np.ndarray, y: float, x: float, grid: np.ndarray, window: np.ndarray) -> float:

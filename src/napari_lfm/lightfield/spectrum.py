@@ -31,8 +31,19 @@ _BETWEEN = [
     [(1 / 3, 0), (0, 1 / 3)],
     [(1 / 3, 2 / 3), (2 / 3, 1 / 3), (1 / 3, -1 / 3)],
 ]
+# the same for sqrt(5) (square) and sqrt(7) (hexagonal), of either handedness
+_BETWEEN_TURNED = {
+    "square": [[(2 / 5, 1 / 5), (-1 / 5, 2 / 5)], [(1 / 5, 2 / 5), (-2 / 5, 1 / 5)]],
+    "hexagonal": [
+        [(3 / 7, 1 / 7), (2 / 7, 3 / 7), (-1 / 7, 2 / 7)],
+        [(1 / 7, 3 / 7), (3 / 7, 2 / 7), (2 / 7, -1 / 7)],
+    ],
+}
 _CHANCE = 3.0
 """What the largest of a few bins of noise reaches over the mean."""
+_NEAR_NOMINAL = 0.2
+_NOMINAL_GAIN = 5.0
+"""A lattice near the nominal pitch is taken unless another explains the spectrum this much better."""
 _ANGLE = {"square": np.pi / 2, "hexagonal": 2 * np.pi / 3}
 
 
@@ -71,7 +82,7 @@ def find_lattice(
     kind : str, optional
         Only look for this lattice; None tries both.
     nominal_pitch_px : float, optional
-        Expected pitch: favours, but does not force, lattices near it.
+        Expected pitch: lattices within 20 % of it are taken unless the peaks clearly speak against it.
 
     Returns
     -------
@@ -83,18 +94,17 @@ def find_lattice(
     # pitches too wide for 5 lenslets are found too, to be refused by name
     max_pitch = min(height, width) / (MIN_LENSLETS - 2)
     candidates = _local_maxima(amplitude, fy, fx, 1 / max_pitch, 1 / MIN_PITCH_PX)
-    best: tuple[float, Kind, np.ndarray] | None = None
     kinds: tuple[Kind, ...] = ("square", "hexagonal") if kind is None else (kind,)
-    for which in kinds:
-        for f1 in candidates:
-            score = _score(amplitude, fy, fx, f1, which)
-            if nominal_pitch_px is not None:
-                pitch = 1 / np.hypot(*f1) * (2 / np.sqrt(3) if which == "hexagonal" else 1)
-                score *= 1 + np.exp(-((np.log(pitch / nominal_pitch_px) / 0.15) ** 2))
-            if best is None or score > best[0]:
-                best = (score, which, f1)
-    if best is None:
+    scored = [(_score(amplitude, fy, fx, f1, which), which, f1) for which in kinds for f1 in candidates]
+    if not scored:
         return None
+    best = max(scored, key=lambda c: c[0])
+    if nominal_pitch_px is not None:
+        near = [c for c in scored if abs(_pitch(c[2], c[1]) / nominal_pitch_px - 1) <= _NEAR_NOMINAL]
+        likely = max(near, key=lambda c: c[0], default=best)
+        # harmonics of another pitch score far lower: those between them are peaks too
+        if likely[0] > best[0] / _NOMINAL_GAIN:
+            best = likely
     _, which, f1 = best
     flat = _windowed(_middle(image))
     vectors = _refine(flat, f1, which)
@@ -165,9 +175,14 @@ def _score(amplitude: np.ndarray, fy: np.ndarray, fx: np.ndarray, f1: np.ndarray
     others = [at(*mn) for mn in _HARMONICS[kind] if mn not in _FUNDAMENTALS[kind]]
     # peaks in between belong to the true lattice, of which this one has every second or third
     penalty = 1.0
-    for orders in _BETWEEN:
+    for orders in _BETWEEN + _BETWEEN_TURNED[kind]:
         penalty = max(penalty, np.exp(np.mean(np.log([at(*mn) for mn in orders]))) / _CHANCE)
     return float(score * np.exp(np.mean(np.log(others))) ** 0.25 / penalty**2)
+
+
+def _pitch(f1: np.ndarray, kind: Kind) -> float:
+    """Return the lenslet pitch that belongs to a shortest reciprocal vector."""
+    return float((2 / np.sqrt(3) if kind == "hexagonal" else 1.0) / np.hypot(*f1))
 
 
 def _windowed(image: np.ndarray) -> np.ndarray:

@@ -48,6 +48,8 @@ class Evidence:
         Outward lean of the light in the discs at the edge of the field (white only).
     saturated : float
         Fraction of saturated pixels of the raw frame.
+    origin_margin : float
+        How much more alike the typical lenslet is, turned, than a bridge or hole between lenslets.
     raw_shift_px : float
         Shift of the raw frame's lenslets against the white frame's (where both are given).
     """
@@ -65,6 +67,7 @@ class Evidence:
     drift_px: float
     saturated: float
     raw_shift_px: float = 0.0
+    origin_margin: float = 1.0
 
 
 def judge(evidence: Evidence) -> tuple[float, list[str]]:
@@ -79,6 +82,7 @@ def judge(evidence: Evidence) -> tuple[float, list[str]]:
     allowed = {
         "contrast": _ramp(e.contrast, 6, 20),
         "symmetry": _ramp(e.symmetry, 0.6, 0.9),
+        "origin": _ramp(e.origin_margin, 0.05, 0.25),
         "used": _ramp(e.used, 0.1, 0.5),
         "residual": _ramp(e.residual_px / e.pitch_px, 0.12, 0.05),
         # an offset of one tenth of a lenslet is one tenth of the whole range of angles
@@ -91,6 +95,8 @@ def judge(evidence: Evidence) -> tuple[float, list[str]]:
     texts = {
         "contrast": f"The lenslet pattern is weak: {mend}, or check the grid over the image.",
         "symmetry": f"The lenslets do not look symmetric, so their centres are uncertain: {mend}.",
+        "origin": "The lenslets can hardly be told from the places between them, so the centres may be "
+        f"off by half a pitch: {mend}, and check the grid over the image.",
         "used": f"Only {100 * e.used:.0f} % of the lenslets could be used: {mend}.",
         "residual": f"The lenslets are {e.residual_px:.1f} px rms from the fitted grid: {mend}.",
         "centre": f"The lenslet centres are uncertain by about {centre:.1f} px: {mend}, or adjust by hand.",
