@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -34,7 +35,7 @@ class StretchParameters(Parameters):
     """Factor, without unit."""
     steps: int = Field(default=3, ge=1, le=50, json_schema_extra={"advanced": True})
     """Steps to take."""
-    mode: Literal["plain", "points", "interrupt", "bug", "full"] = "plain"
+    mode: Literal["plain", "points", "interrupt", "early", "terminate", "bug", "full"] = "plain"
     """What to do at the end."""
     limit: float | None = None
     """Optional limit."""
@@ -69,12 +70,16 @@ class Stretch:
         try:
             print("a library that prints")
             for k in range(1, parameters.steps + 1):
+                if parameters.mode == "early":
+                    raise KeyboardInterrupt
                 part = image * (parameters.gain * k / parameters.steps)
                 part.attrs = dict(image.attrs)
                 progress = Progress(k, parameters.steps, f"Iteration {k}", 1.0, {"residual": 1 / k})
                 yield Preview("stretched", part, progress)
                 if k == 2 and parameters.mode == "interrupt":
                     raise KeyboardInterrupt
+                if k == 2 and parameters.mode == "terminate":
+                    signal.raise_signal(signal.SIGTERM)
                 if k == 2 and parameters.mode == "bug":
                     raise ZeroDivisionError("a bug")
                 if k == 2 and parameters.mode == "full":

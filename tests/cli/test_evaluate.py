@@ -51,6 +51,12 @@ def test_a_perfect_result_is_still_json(shell: Shell, volumes: tuple[Path, Path]
     assert scores["nrmse"] == 0
 
 
+def test_content_counts_not_the_suffix(shell: Shell, volumes: tuple[Path, Path], tmp_path: Path) -> None:
+    odd = tmp_path / "result.csv"
+    odd.write_bytes(volumes[0].read_bytes())
+    assert shell("evaluate", odd, volumes[1], "--json").json == shell("evaluate", *volumes, "--json").json
+
+
 def test_points(shell: Shell, tmp_path: Path) -> None:
     truth = pd.DataFrame({"z_um": [0.0, 5], "y_um": [0.0, 5], "x_um": [0.0, 5], "confidence": 1.0})
     found = truth.iloc[:1].assign(z_um=1.0, x_um=0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ def test_a_run_saves_its_result_and_says_so(shell: Shell, image: Path, tmp_path:
     record = read_provenance(out)
     assert record["parameters"]["gain"] == 3
     assert record["sources"]["image"] == str(image)
-    assert "Making 10 x 10 (y x)" in done.err
+    assert "Making 10 x 10 (y x): about 1 MiB of memory, less than 1 s." in done.err
     assert "residual" in done.err
     assert "a library that prints" in done.err  # and not on stdout
 
@@ -110,27 +111,56 @@ def test_a_stray_file_in_a_folder_is_left_out(shell: Shell, image: Path, tmp_pat
     assert "Left out" in done.err
 
 
-def test_ctrl_c_leaves_the_old_file_and_closes_the_run(
-    shell: Shell, image: Path, tmp_path: Path, stretch: type[Stretch]
+@pytest.mark.parametrize("mode", ["interrupt", "terminate"])
+def test_ctrl_c_and_kill_leave_the_old_file_and_close_the_run(
+    shell: Shell, image: Path, tmp_path: Path, stretch: type[Stretch], mode: str
 ) -> None:
     out = tmp_path / "out.tif"
     out.write_bytes(b"old")
-    done = shell("run", "stretch", image, "-o", out, "--set", "mode=interrupt")
+    before = signal.getsignal(signal.SIGTERM)
+    done = shell("run", "stretch", image, "-o", out, "--set", f"mode={mode}")
+    assert signal.getsignal(signal.SIGTERM) == before
     assert done.status == 1
     assert "Stopped" in done.err
     assert out.read_bytes() == b"old"
     assert stretch.closed == [True]
 
 
-def test_ctrl_c_keeps_the_last_preview_when_asked(shell: Shell, image: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["interrupt", "terminate"])
+def test_a_stopped_run_keeps_the_last_preview_when_asked(
+    shell: Shell, image: Path, tmp_path: Path, mode: str
+) -> None:
     out = tmp_path / "out.tif"
-    done = shell("run", "stretch", image, "-o", out, "--set", "mode=interrupt", "--keep-partial")
+    done = shell("run", "stretch", image, "-o", out, "--set", f"mode={mode}", "--keep-partial", "--json")
     assert done.status == 1
+    assert (done.json["output"], done.json["stopped_after"], done.json["stopped_of"]) == (str(out), 2, 3)
+    assert done.json["residual"] == 0.5
     assert "Saved the last preview" in done.err
     expected = read_image(image, "image").values * (2.0 * 2 / 3)
     np.testing.assert_allclose(read_image(out, "image").values, expected, rtol=1e-6)
     record = read_provenance(out)
     assert (record["stopped_after"], record["stopped_of"]) == (2, 3)
+
+
+def test_a_run_stopped_before_its_first_preview_has_nothing_to_keep(
+    shell: Shell, image: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.tif"
+    out.write_bytes(b"old")
+    done = shell("run", "stretch", image, "-o", out, "--set", "mode=early", "--keep-partial", "--json")
+    assert done.status == 1
+    assert (done.json["output"], done.json["stopped_after"]) == (None, 0)
+    assert "before the first preview" in done.err
+    assert out.read_bytes() == b"old"
+
+
+def test_a_stop_ends_a_batch(shell: Shell, image: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.tif"
+    other.write_bytes(image.read_bytes())
+    words = ("--set", "mode=interrupt", "--keep-partial", "--json")
+    done = shell("run", "stretch", image, other, "-o", tmp_path / "out", *words)
+    assert done.status == 1
+    assert [r["input"] for r in done.json["results"]] == [str(image)]
 
 
 def test_a_bug_becomes_a_sentence_and_a_log_file(

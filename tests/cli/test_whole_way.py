@@ -72,6 +72,21 @@ def test_calibrate(shell: Shell, recording: Path, optics: Path, tmp_path: Path) 
         assert out.exists()
 
 
+def test_a_simulation_is_no_result(shell: Shell, recording: Path, tmp_path: Path) -> None:
+    for name in ("raw.ome.tif", "truth.ome.tif"):
+        done = shell("run", "--from", recording / name, "-o", tmp_path / "v.tif")
+        assert done.status == 2
+        assert f"{name} is a simulation, not the result of a method" in done.err
+
+
+def test_what_will_be_made_is_said_once(shell: Shell, recording: Path, optics: Path, tmp_path: Path) -> None:
+    words = ("run", "deconvolve-lightfield", recording / "raw.ome.tif", "--microscope", optics)
+    done = shell(*words, "-o", tmp_path / "v.tif", "--set", "iterations=1", "--set", "z_step_um=40")
+    assert done.status == 0, done.err
+    assert done.err.count("The operator is") == 1
+    assert "do not reach 7 um: the only plane is -7 um" in done.err
+
+
 def test_calibrate_refuses_the_wrong_microscope(shell: Shell, recording: Path, tmp_path: Path) -> None:
     words = ("calibrate", recording / "raw.ome.tif", "-o", tmp_path / "g.json")
     done = shell(*words, "--microscope", "mbl-60x1.2w", "--json")

@@ -104,6 +104,31 @@ def test_depths_out_of_reach_are_told(make_request: Make) -> None:
     assert not [p for p in METHOD.check(make_request()) if p.severity == "warning"]
 
 
+@pytest.mark.parametrize(
+    ("z_max_um", "z_step_um", "note"),
+    [
+        (24.0, 6.0, None),
+        (24.0, 48 / 7, None),
+        (24.05, 6.0, None),
+        (24.0, 7.0, "do not reach 24 um: 7 planes, -24 to 18 um"),
+        (-23.99, 6.0, "do not reach -23.99 um: the only plane is -24 um"),
+        (-24.0, 6.0, None),
+    ],
+)
+def test_planes_that_do_not_reach_the_end_are_told(
+    make_request: Make, z_max_um: float, z_step_um: float, note: str | None
+) -> None:
+    found = METHOD.check(make_request(z_max_um=z_max_um, z_step_um=z_step_um))
+    texts = [p.message for p in found if "do not reach" in p.message]
+    assert [p.severity for p in found if p.message in texts] == ["info"] * len(texts)
+    assert (note is None) == (not texts)
+    assert note is None or note in texts[0]
+
+
+def test_a_tiny_budget_is_told_in_mib() -> None:
+    assert "the memory budget is 1.02 MiB" in str(check_plan(big(0.001))[0])
+
+
 def test_more_frames_take_more_memory_and_time(make_request: Make, recording: Recording) -> None:
     raw = recording["raw"]
     movie = labelled(np.stack([raw.values] * 6), "tyx", {"t": 1.0, "y": 0.55, "x": 0.55})

@@ -8,12 +8,14 @@ import functools
 import json
 import math
 import os
+import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import IO, TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
@@ -65,7 +67,7 @@ def command(function: Callable[P, Answer]) -> Callable[P, None]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
         out = sys.stdout
         try:
-            with contextlib.redirect_stdout(sys.stderr):
+            with contextlib.redirect_stdout(sys.stderr), _ending_like_ctrl_c():
                 answer = function(*args, **kwargs)
             _print(answer, bool(kwargs.get("as_json")), out)
         except typer.Exit:
@@ -76,6 +78,25 @@ def command(function: Callable[P, Answer]) -> Callable[P, None]:
             raise typer.Exit(answer.exit_status)
 
     return wrapped
+
+
+@contextlib.contextmanager
+def _ending_like_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM (a batch system's time limit, ``kill``) stop a command as Ctrl-C does."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not in the main thread, which alone may set it
+        yield
+        return
+    try:
+        yield
+    finally:
+        # None: set by something other than Python, which cannot be put back
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 def explain(error: BaseException) -> int:
@@ -216,6 +237,11 @@ class ProgressLine:
             self.stream.write("\n")
             self.stream.flush()
             self.width = 0
+
+
+def about(seconds: float) -> str:
+    """Return an estimated time as people say it."""
+    return duration(seconds) if seconds < 1 else f"about {duration(seconds)}"
 
 
 def duration(seconds: float) -> str:

@@ -62,6 +62,11 @@ def from_result(path: Path, settings: Sequence[str], given: Mapping[str, Any]) -
     from napari_lfm.io.provenance import read_provenance
 
     record = read_provenance(path)
+    if "simulated" in record:
+        raise RequestError(
+            f"{path.name} is a simulation, not the result of a method.",
+            "Run a method on it, or simulate again with 'napari-lfm simulate'.",
+        )
     sources = {
         name: _found(source, path.parent)
         for name, source in record.get("sources", {}).items()

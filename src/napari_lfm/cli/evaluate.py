@@ -31,7 +31,7 @@ def evaluate(
     """Score a result: psnr_db, ssim, nrmse, pearson; for points rmse_um, precision, recall."""
     from napari_lfm.core.problems import RequestError
 
-    tables = [p.suffix.lower() == ".csv" for p in (result, truth)]
+    tables = [_is_table(p) for p in (result, truth)]
     if any(tables):
         if not all(tables):
             raise RequestError("Points can only be scored against points.", "Give two CSV files.")
@@ -50,6 +50,13 @@ def evaluate(
     if scores["coverage"] < 0.999:
         lines.append(f"Compared over {100 * scores['coverage']:.0f} % of the truth.")
     return Answer(scores, "\n".join(lines))
+
+
+def _is_table(path: Path) -> bool:
+    """Whether a file holds points; its content counts, as images are written under any name."""
+    from napari_lfm.io.tiff import looks_like_tiff
+
+    return path.suffix.lower() == ".csv" and not looks_like_tiff(path)
 
 
 def _points(result: Path, truth: Path, tolerance_um: float) -> Answer:

@@ -13,8 +13,8 @@ from napari_lfm.cli._console import (
     Json,
     Microscope,
     ProgressLine,
+    about,
     command,
-    duration,
     prepare_output,
     say,
     size,
@@ -63,7 +63,7 @@ def run(
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
     memory_gib: Annotated[float | None, typer.Option("--memory-gib", help="Memory budget, GiB.")] = None,
     keep_partial: Annotated[
-        bool, typer.Option("--keep-partial", help="When stopped with Ctrl-C, save the last preview.")
+        bool, typer.Option("--keep-partial", help="When stopped with Ctrl-C or kill, save the last preview.")
     ] = False,
     as_json: Json = False,
 ) -> Answer:
@@ -110,7 +110,10 @@ def run(
         say(f"{file.name}:")
         try:
             wish = from_options(method, file, settings or [], given)
-            done.append({"input": str(file), **_one(wish, place, keep_partial).data})
+            answer = _one(wish, place, keep_partial)
+            done.append({"input": str(file), **answer.data})
+            if answer.exit_status:  # stopped: the rest is not wanted either
+                return Answer({"results": done, "left_out": failed}, answer.text, answer.exit_status)
         except LfmError as error:
             say(f"Left out: {error}")
             failed.append(str(file))
@@ -128,18 +131,19 @@ def _one(wish: Wish, output: Path, keep_partial: bool) -> Answer:
 
     prepare_output(output)
     request, problems = wish.request()
-    for problem in problems:
-        if problem.severity != "error":
-            say(f"Note: {problem}")
+    notes = [str(p) for p in problems if p.severity != "error"]
+    for note in notes:
+        say(f"Note: {note}")
     raise_for(problems)
-    _announce(request)
+    notes += _announce(request, notes)
     line, start = ProgressLine(), time.monotonic()
     last: Preview | None = None
     values: dict[str, float] = {}
 
     def follow(event: Event) -> None:
         nonlocal last
-        line(event)
+        if not (isinstance(event, Progress) and _said(event.message, notes)):
+            line(event)
         if isinstance(event, Preview):
             last = event
         if isinstance(event, Preview | Progress):
@@ -150,10 +154,9 @@ def _one(wish: Wish, output: Path, keep_partial: bool) -> Answer:
         result = execute(request, follow)
     except KeyboardInterrupt:
         line.end()
-        if keep_partial and last is not None:
-            say(f"Stopped. Saved the last preview: {_keep(last, request, output)}")
-            raise typer.Exit(1) from None
-        raise
+        if not keep_partial:
+            raise
+        return _partial(last, request, output)
     finally:
         line.end()
     written = write_result(output, result)
@@ -172,17 +175,41 @@ def _one(wish: Wish, output: Path, keep_partial: bool) -> Answer:
     return Answer(data, str(written[0]))
 
 
-def _announce(request: Request) -> None:
+def _announce(request: Request, said: list[str]) -> list[str]:
+    """Say what will be made, and return the notes that were said with it."""
     from napari_lfm.methods.base import get_method
 
     estimate = get_method(request.method).estimate(request)
     shape = " x ".join(map(str, estimate.output_shape))
     say(
         f"Making {shape} ({' '.join(estimate.output_dims)}): about {size(estimate.peak_bytes)} of memory, "
-        f"about {duration(estimate.seconds)}."
+        f"{about(estimate.seconds)}."
     )
-    for note in estimate.notes:
+    notes = [note for note in estimate.notes if not _said(note, said)]
+    for note in notes:
         say(f"Note: {note}")
+    return notes
+
+
+def _said(text: str, notes: list[str]) -> bool:
+    return any(text and text in note for note in notes)
+
+
+def _partial(last: Preview | None, request: Request, output: Path) -> Answer:
+    """Save the last preview of a run that was stopped, if it came so far."""
+    data: dict[str, Any] = {"method": request.method, "output": None, "stopped_after": 0}
+    if last is None:
+        say("Stopped before the first preview: there was nothing to save. Nothing was overwritten.")
+        return Answer(data, "", 1)
+    path = _keep(last, request, output)
+    say(f"Stopped. Saved the last preview: {path}")
+    data |= {
+        "output": str(path),
+        "stopped_after": last.progress.step,
+        "stopped_of": last.progress.total,
+        **{k: v for k, v in last.progress.values.items() if k not in data},
+    }
+    return Answer(data, str(path), 1)
 
 
 def _keep(preview: Preview, request: Request, output: Path) -> Path:

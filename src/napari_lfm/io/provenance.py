@@ -151,6 +151,8 @@ def _versions() -> dict[str, str]:
 def read_provenance(path: str | Path) -> dict[str, Any]:
     """Return the provenance inside a result: OME-TIFF, OME-Zarr, points CSV or its JSON.
 
+    It names the ``method``, or holds the settings of ``napari-lfm simulate`` under ``simulated``.
+
     Raises
     ------
     RequestError
@@ -173,7 +175,7 @@ def read_provenance(path: str | Path) -> dict[str, Any]:
             found = read_sidecar(path)
         else:
             found = describe(path)[0].record.get("provenance")
-    if not isinstance(found, dict) or "method" not in found:
+    if not isinstance(found, dict) or not {"method", "simulated"} & found.keys():
         raise RequestError(
             f"{path.name} does not say how it was made (no napari-lfm provenance).",
             "Give a file that napari-lfm saved; for points keep the .csv.json beside the .csv.",

@@ -95,6 +95,15 @@ class TiffSeries:
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
 
+def looks_like_tiff(path: Path) -> bool:
+    """Return whether a file begins as TIFF and BigTIFF files do."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+    except OSError:
+        return False
+
+
 def check_file(path: Path) -> None:
     """Refuse what cannot be a file with an image in it.
 

@@ -155,10 +155,13 @@ def make_plan(request: Request, data: LightfieldData | None = None, device: str 
                 return _with_frames(plan, budget)
     assert best is not None
     raise RequestError(
-        f"This volume needs at least {best.peak_bytes / 2**30:.1f} GiB, but the memory budget is "
-        f"{budget / 2**30:.1f} GiB.",
+        f"This volume needs at least {_memory(best.peak_bytes)}, but the memory budget is {_memory(budget)}.",
         "Raise the budget, reconstruct a smaller region, or use fewer voxels per lenslet.",
     )
+
+
+def _memory(n_bytes: float) -> str:
+    return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 0.1 * 2**30 else f"{n_bytes / 2**20:.3g} MiB"
 
 
 def math_half(value: int) -> int:
@@ -187,6 +190,7 @@ def check_plan(request: Request) -> list[Problem]:
                 field="z_max_um",
             )
         )
+    out += _uneven_planes(parameters)  # type: ignore[arg-type]
     if "white" not in request.inputs and parameters.vignetting != "none":  # type: ignore[attr-defined]
         out.append(
             Problem(
@@ -199,6 +203,21 @@ def check_plan(request: Request) -> list[Problem]:
     if plan.streamed:
         out.append(Problem(plan.sentence + ".", "More memory makes it fast.", severity="warning"))
     return out
+
+
+def _uneven_planes(parameters: DeconvolveParameters) -> list[Problem]:
+    """Return a note where the planes do not end at z_max, which a range and a step easily hide."""
+    z, step = parameters.z_um, parameters.z_step_um
+    if parameters.z_max_um - z[-1] <= 0.01 * step and (len(z) > 1 or parameters.z_max_um == z[0]):
+        return []
+    made = f"the only plane is {z[0]:g} um" if len(z) == 1 else f"{len(z)} planes, {z[0]:g} to {z[-1]:g} um"
+    return [
+        Problem(
+            f"Steps of {step:g} um from {z[0]:g} um do not reach {parameters.z_max_um:g} um: {made}.",
+            severity="info",
+            field="z_step_um",
+        )
+    ]
 
 
 def build_solver(
