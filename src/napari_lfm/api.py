@@ -246,8 +246,9 @@ def read_input(
     if isinstance(what, xr.DataArray):
         return what
     if isinstance(what, str | PathLike):
-        from napari_lfm.io.read import read_image, read_lightfield
+        from napari_lfm.io.read import axes_that_fit, read_image, read_lightfield
 
+        axes = axes if name == "image" else axes_that_fit(Path(what), axes)
         if method.input_kind == "lightfield":
             return read_lightfield(Path(what), microscope=microscope, layout=layout, axes=axes)
         return read_image(Path(what), kind=method.input_kind, axes=axes, voxel_um=voxel_um)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import tifffile
 
 from napari_lfm.io.provenance import read_provenance
 from napari_lfm.io.read import read_image
@@ -85,6 +86,36 @@ def test_what_will_be_made_is_said_once(shell: Shell, recording: Path, optics: P
     assert done.status == 0, done.err
     assert done.err.count("The operator is") == 1
     assert "do not reach 7 um: the only plane is -7 um" in done.err
+
+
+def test_three_frames_tagged_as_a_colour_picture(
+    shell: Shell, recording: Path, optics: Path, tmp_path: Path
+) -> None:
+    raw = read_image(recording / "raw.ome.tif", "image").values
+    movie, out = tmp_path / "movie.tif", tmp_path / "out"
+    tifffile.imwrite(movie, np.stack([raw] * 3), photometric="rgb", planarconfig="separate")
+    frames = ["--white", recording / "white.ome.tif", "--dark", recording / "dark.ome.tif"]
+    quick = ["--set", "iterations=1", "--set", "z_step_um=40"]
+    for words in (["calibrate", movie], ["run", "deconvolve-lightfield", movie, *quick]):
+        asked = [*words, "--microscope", optics, *frames, "-o", out]
+        done = shell(*asked)
+        assert done.status == 2
+        assert "as frames with --axes TYX" in done.err
+        done = shell(*asked, "--axes", "TYX")
+        assert done.status == 0, done.err
+    assert read_image(out, None).sizes["t"] == 3
+
+
+def test_frames_that_the_file_calls_planes_are_told(
+    shell: Shell, recording: Path, optics: Path, tmp_path: Path
+) -> None:
+    raw = read_image(recording / "raw.ome.tif", "image").values
+    path = tmp_path / "slices.tif"
+    tifffile.imwrite(path, np.stack([raw] * 2), imagej=True, metadata={"axes": "ZYX"})
+    words = ("run", "deconvolve-lightfield", path, "--microscope", optics, "--set", "iterations=1")
+    done = shell(*words, "-o", tmp_path / "v.tif", "--set", "z_step_um=40")
+    assert done.status == 0, done.err
+    assert "calls its first axis z; its 2 frames are read as a movie" in done.err
 
 
 def test_calibrate_refuses_the_wrong_microscope(shell: Shell, recording: Path, tmp_path: Path) -> None:

@@ -147,6 +147,27 @@ def test_planar_rgb(tmp_path: Path) -> None:
     assert read_image(tmp_path / "a.tif", None, axes="CYX").dims == ("c", "y", "x")
 
 
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize(("planar", "axes"), [("separate", "TYX"), ("contig", "YXT")])
+def test_three_frames_tagged_as_rgb_are_read_as_advised(
+    tmp_path: Path, planar: str, axes: str, compression: str | None
+) -> None:
+    path = tmp_path / "a.tif"
+    frames = np.random.default_rng(0).integers(0, 999, (3, 32, 40)).astype(np.uint16)
+    data = frames if planar == "separate" else np.ascontiguousarray(np.moveaxis(frames, 0, -1))
+    tifffile.imwrite(path, data, photometric="rgb", planarconfig=planar, compression=compression)
+    with pytest.raises(RequestError, match=f"as frames with --axes {axes}"):
+        read_lightfield(path)
+    movie = read_lightfield(path, axes=axes)
+    assert movie.dims == ("t", "y", "x")
+    np.testing.assert_array_equal(movie.values, frames)
+    wrong = {"TYX": "YXT", "YXT": "TYX"}[axes]
+    with pytest.raises(RequestError, match=f"colours are no rows or columns.*--axes {axes}"):
+        read_lightfield(path, axes=wrong)
+    with pytest.raises(RequestError, match=r"c axis.*Export one channel"):
+        read_lightfield(path, axes=axes.replace("T", "C"))
+
+
 def test_complex_numbers(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 8), np.complex64))
     assert "complex64 numbers" in refusal(tmp_path / "a.tif")

@@ -19,13 +19,16 @@ def calibrate(
     ] = None,
     dark: Annotated[Path | None, typer.Option(help="Dark frame.")] = None,
     microscope: Microscope = None,
+    axes: Annotated[
+        str | None, typer.Option(help="Axes of the file where it does not name them, e.g. TYX.")
+    ] = None,
     distortion: Annotated[bool, typer.Option(help="Fit a smooth distortion where there is one.")] = False,
     as_json: Json = False,
 ) -> Answer:
     """Find the lenslet grid of a light field: pitch, rotation, residual, confidence."""
     from napari_lfm.api import as_microscope
     from napari_lfm.core.problems import raise_for
-    from napari_lfm.io.read import read_lightfield
+    from napari_lfm.io.read import axes_that_fit, read_lightfield
     from napari_lfm.lightfield.calibrate import calibrate as find
     from napari_lfm.lightfield.calibrate import check_pitch
     from napari_lfm.lightfield.files import lattice_record, save_lattice
@@ -33,7 +36,9 @@ def calibrate(
     prepare_output(output)
     optics = as_microscope(microscope)
     frames = {
-        name: None if path is None else read_lightfield(path, optics, "raw")
+        name: None
+        if path is None
+        else read_lightfield(path, optics, "raw", axes if name == "raw" else axes_that_fit(path, axes))
         for name, path in (("raw", lightfield), ("white", white), ("dark", dark))
     }
     lattice = find(frames["raw"], frames["white"], frames["dark"], microscope=optics, distortion=distortion)

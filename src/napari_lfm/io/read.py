@@ -23,7 +23,7 @@ from napari_lfm.io.vuts import LIGHT_FIELD_DIMS, light_field_from_npz
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Kind", "check_pixels", "read_image", "read_lightfield"]
+__all__ = ["Kind", "axes_that_fit", "check_pixels", "read_image", "read_lightfield"]
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +155,9 @@ def read_lightfield(
         extra = " and ".join(d for d in ("c", "z") if d in image.dims)
         raise RequestError(
             f"{path.name} has a {extra} axis; a raw light field is one camera frame or a movie of frames.",
-            "Name its axes, e.g. with --axes TYX, or export one channel.",
+            "Name its axes, e.g. with --axes TYX, or export one channel."
+            if axes is None and image.ndim == 3
+            else "Export one channel.",
         )
     if n_pixels and (image.sizes["y"] % n_pixels or image.sizes["x"] % n_pixels):
         raise RequestError(
@@ -170,6 +172,14 @@ def read_lightfield(
         image = _resized(image, (size, size))
     image.attrs["layout"] = layout if n_pixels else "raw"
     return image
+
+
+def axes_that_fit(path: str | Path, axes: str | None) -> str | None:
+    """Return `axes` if a file has as many, else None: a white frame has no time axis to name."""
+    path = Path(path)
+    if axes is None or is_zarr(path) or path.suffix.lower() == ".npz":
+        return axes
+    return axes if len(describe(path)[0].shape) == len(axes.strip()) else None
 
 
 def _parse_layout(layout: str) -> int:
@@ -193,10 +203,11 @@ def _from_tiff(
     if len(found) > 1:
         logger.info("%s holds %d images; this is number %d.", path.name, len(found), index)
     series = found[index]
-    _refuse_odd_pixels(series, coloured=axes is None)
+    _refuse_odd_pixels(series, kind, coloured=axes is None)
     known = series.record.get("dims") if axes is None else None
     if axes is not None:
         dims = parse_axes(axes, series.shape, path.name)
+        _refuse_colours_as_pixels(series, dims, axes)
     else:
         dims = name_axes(series.axes, series.shape, kind, path.name)
     at = None if "v" in (known or ()) or "t" not in dims else dims.index("t")
@@ -210,25 +221,32 @@ def _from_tiff(
             return image
         logger.warning("The record in %s does not fit its pixels and is ignored.", path.name)
     order = canonical(dims)
+    as_time = axes is None and kind == "lightfield" and "Z" in series.axes and "z" not in dims
     image = labelled(
         pixels.transpose([dims.index(d) for d in order]),
         order,
         {d: s for d, s in series.spacing.items() if d in order},
     )
     image.name = _stem(path)  # xarray would take dask's
+    if as_time and movie:
+        image.attrs["z_read_as_t"] = True
     if len(series.channels) == image.sizes.get("c"):
         image = image.assign_coords(c=list(series.channels))
     return image
 
 
-def _refuse_odd_pixels(series: TiffSeries, coloured: bool) -> None:
+def _refuse_odd_pixels(series: TiffSeries, kind: Kind | None, coloured: bool) -> None:
     name = series.path.name
     if coloured and series.colour_channels:
-        letters = series.axes.replace("S", "C").replace("Q", "T").replace("I", "T")
+        # three frames, or three planes, are often tagged as a colour picture
+        name_as = ("T", "frames") if kind in ("image", "lightfield") else ("C", "channels")
+        letters = series.axes.replace("S", name_as[0]).replace("Q", "T").replace("I", "T")
+        other = f", or read its colours as {name_as[1]} with --axes {letters}"
+        if len(set(letters)) < len(letters):
+            other = ""
         raise RequestError(
             f"{name} is a colour picture with {series.colour_channels} channels (RGB), not a grey image.",
-            "Convert it to grey (in Fiji: Image > Type > 16-bit), or read its colours as channels with "
-            f"--axes {letters}.",
+            f"Convert it to grey (in Fiji: Image > Type > 16-bit){other}.",
         )
     if len(series.shape) < 2 or sorted(series.shape)[-2] < 2:
         raise RequestError(
@@ -239,6 +257,18 @@ def _refuse_odd_pixels(series: TiffSeries, coloured: bool) -> None:
         raise RequestError(
             f"{name} holds {series.dtype.name} numbers, which is no image.", "Save its magnitude as 32-bit."
         )
+
+
+def _refuse_colours_as_pixels(series: TiffSeries, dims: tuple[str, ...], axes: str) -> None:
+    """Refuse axes that make rows or columns of the three colours of an (y, x, 3) picture."""
+    if not series.colour_channels or dims[series.axes.index("S")] not in "yx":
+        return
+    letters = series.axes.replace("S", next((c for c in "TCZ" if c not in series.axes), "C"))
+    raise RequestError(
+        f"The axes '{axes.upper()}' do not fit {series.path.name}: its {series.colour_channels} colours are "
+        "no rows or columns.",
+        f"Give --axes {letters}.",
+    )
 
 
 def _require_stack(image: xr.DataArray, path: Path) -> None:

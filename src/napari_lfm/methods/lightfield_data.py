@@ -159,6 +159,15 @@ def check_input(request: Request) -> list[Problem]:
             )
         elif request.microscope is not None:
             out += check_pitch(request.lattice, request.microscope)
+    if image.attrs.get("z_read_as_t"):
+        out.append(
+            Problem(
+                f"The file calls its first axis z; its {image.sizes['t']} frames are read as a movie.",
+                "Raw light fields have no z axis; name the axes if this is wrong.",
+                severity="info",
+                field="image",
+            )
+        )
     out += _layout_problems(request)
     out += region_of(request)[1]
     if not any(p.severity == "error" for p in out):
