@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 import xarray as xr
+from scipy import ndimage
 
 from napari_lfm.core.problems import RequestError
 from napari_lfm.lightfield.calibrate import calibrate, check_pitch, pixels_per_lenslet, residual_map
@@ -178,7 +179,9 @@ def _spoiled(white: np.ndarray) -> dict[str, tuple[dict[str, Any], str]]:
         "NaN": ({"raw": nan}, "not finite"),
         "all zero": ({"white": np.zeros_like(white)}, "all zero"),
         "empty": ({"raw": white[:0]}, "one frame"),
-        "constant": ({"raw": np.full_like(white, 7)}, "No lenslet lattice"),
+        "constant": ({"raw": np.full_like(white, 7)}, r"same value \(7\) in the raw light field. Check that"),
+        "all saturated": ({"raw": np.full_like(white, 65535)}, "It is saturated: expose it shorter"),
+        "white all saturated": ({"white": np.full_like(white, 65535)}, "in the white frame. It is saturated"),
         "noise": ({"raw": noise}, "Record a white frame"),
         "saturated": ({"white": saturated}, "saturated"),
         "white of another size": ({"raw": white, "white": white[:-3]}, "Record both"),
@@ -206,6 +209,16 @@ def test_spots_that_repeat_but_not_like_lenslets_are_refused() -> None:
     spots = np.exp(-((y % 15 - 7) ** 2 + ((x + 0.05 * y) % 16.5 - 8) ** 2) / 8)
     with pytest.raises(RequestError, match="Record a white frame"):
         calibrate(100 + 900 * spots)
+
+
+@pytest.mark.parametrize("source", ["raw", "white"])
+def test_a_frame_binned_along_one_axis_is_explained(frame_of: Any, source: str) -> None:
+    white = frame_of(shape=(400, 300)).white()
+    stretched = ndimage.zoom(white.astype(float), (1.06, 1.0), order=1)
+    with pytest.raises(RequestError, match=r"16\.3 x 15\.4 px apart") as caught:
+        calibrate(**{source: stretched})
+    assert "same binning along both axes" in caught.value.remedy
+    assert ("Record a white frame" in caught.value.remedy) == (source == "raw")
 
 
 def test_specimens_without_lenslets_are_refused(shared_data: Path) -> None:

@@ -153,6 +153,14 @@ def test_circular_lenslets_lose_light(lattice: str, lost: str) -> None:
     assert lost in problem.message
 
 
+def test_square_lenslets_do_not_fit_on_a_hexagonal_lattice() -> None:
+    array = {"pitch_um": 100, "focal_length_um": 2500, "aperture": "square", "lattice": "hexagonal"}
+    (problem,) = physical_sanity(make(lenslets=array))
+    assert (problem.severity, problem.field) == ("warning", "lenslets.aperture")
+    assert "86.6 um" in problem.message
+    assert "overlap" in problem.message
+
+
 def test_parts_can_be_given_as_objects() -> None:
     m = Microscope(
         name="x",

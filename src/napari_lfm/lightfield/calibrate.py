@@ -22,7 +22,7 @@ from napari_lfm.lightfield.cells import (
     typical_patch,
 )
 from napari_lfm.lightfield.fit import Fit, Geometry, fit_geometry
-from napari_lfm.lightfield.light import check_white, checked_frame, dark_gaps, log_light, saturated_fraction
+from napari_lfm.lightfield.light import checked_frame, dark_gaps, log_light, saturated_fraction
 from napari_lfm.lightfield.origin import FEW, at_six_fold, some_lenslets, widened
 from napari_lfm.lightfield.pitch import check_pitch, pixels_per_lenslet
 from napari_lfm.lightfield.refuse import refuse_crooked, refuse_few, refuse_small
@@ -35,6 +35,7 @@ from napari_lfm.lightfield.trust import (
     offset_spread,
     smooth_part,
 )
+from napari_lfm.lightfield.white import check_white, refuse_white
 
 if TYPE_CHECKING:
     from napari_lfm.lightfield.lattice import Lattice
@@ -104,6 +105,8 @@ def calibrate(
     if kind is None and microscope is not None and microscope.lenslets is not None:
         kind = microscope.lenslets.lattice
     refuse_small(frame.shape, nominal)
+    doubts = [] if white is None else check_white(raw, white, dark, nominal)
+    refuse_white(doubts)
 
     light = log_light(frame)
     guess = _guess(light, kind, nominal, source)
@@ -123,7 +126,7 @@ def calibrate(
 
     lattice = fit.geometry.whole_lenslets()
     refuse_few(lattice)
-    refuse_crooked(lattice)
+    refuse_crooked(lattice, source)
     pitch = fit.geometry.pitch
     evidence = Evidence(
         source=source,
@@ -149,7 +152,7 @@ def calibrate(
             "residual_px": round(fit.rms, 4),
             "confidence": round(confidence, 3),
             "source": source,
-            "warnings": tuple(warnings),
+            "warnings": (*map(str, doubts), *warnings),
         }
     )
 
@@ -201,14 +204,13 @@ def _frame(raw: Any, white: Any, dark: Any) -> tuple[np.ndarray, str]:
             f"{checked.shape[0]} x {checked.shape[1]}.",
             "Record both with the same camera settings, or leave the white frame out.",
         )
-    check_white(white)
     return _minus_dark(bright, dark), "white"
 
 
 def _minus_dark(frame: np.ndarray, dark: Any) -> np.ndarray:
     if dark is None:
         return frame
-    offset = checked_frame(dark, "dark frame")
+    offset = checked_frame(dark, "dark frame", may_be_even=True)
     if offset.shape != frame.shape:
         raise RequestError(
             f"The dark frame is {offset.shape[0]} x {offset.shape[1]} pixels but the light field is "

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from scipy import ndimage
 
 from napari_lfm.core.problems import RequestError
+from napari_lfm.io.check import check_pixels
 
 _MAX_FRAMES = 32
 _SATURATED_FRACTION = 0.01
@@ -16,7 +18,7 @@ _GAP = -0.4
 of the worst centre error per frame was 0.30 px at +0.5, 0.27 at 0, 0.25 at -0.4; lower, noise counts."""
 
 
-def checked_frame(image: Any, what: str) -> np.ndarray:
+def checked_frame(image: Any, what: str, *, may_be_even: bool = False) -> np.ndarray:
     """Return one frame (y, x) as float32, or say in a sentence why it cannot be one.
 
     A movie (t, y, x) is averaged: the specimen moves, the lenslets do not.
@@ -27,11 +29,13 @@ def checked_frame(image: Any, what: str) -> np.ndarray:
         numpy, xarray or dask.
     what : str
         Its name in messages, e.g. ``"white frame"``.
+    may_be_even : bool
+        Accept a frame that is the same everywhere: a dark frame may be.
 
     Raises
     ------
     RequestError
-        For 1-D, RGB, empty, not finite or all-zero images.
+        For 1-D, RGB, empty, not finite, all-zero or constant images.
     """
     data = image.data if hasattr(image, "dims") else image
     shape = tuple(np.shape(data))
@@ -57,8 +61,14 @@ def checked_frame(image: Any, what: str) -> np.ndarray:
             f"The {what} holds values that are not finite (NaN or infinite).",
             "Replace them, or export the recording again.",
         )
+    if may_be_even:
+        return np.asarray(frame, np.float32)
     if not frame.any():
         raise RequestError(f"The {what} is all zero.", "Check the recording: there is no light in it.")
+    if frame.min() == frame.max():  # is it saturated? the type of the pixels tells
+        for problem in check_pixels(xr.DataArray(np.asarray(data[:1]))):
+            if problem.severity == "error":
+                raise RequestError(f"{problem.message.rstrip('.')} in the {what}.", problem.remedy)
     return np.asarray(frame, np.float32)
 
 
@@ -72,21 +82,6 @@ def saturated_fraction(image: Any) -> float:
     fraction = float((data == top).mean())
     # cameras also saturate at other values: then the plateau is large
     return fraction if top in ceilings or fraction > 5 * _SATURATED_FRACTION else 0.0
-
-
-def check_white(image: Any) -> None:
-    """Refuse a white frame whose discs are saturated: their shape, and so their centre, is lost.
-
-    Raises
-    ------
-    RequestError
-    """
-    fraction = saturated_fraction(image)
-    if fraction > _SATURATED_FRACTION:
-        raise RequestError(
-            f"The white frame is saturated ({100 * fraction:.0f} % of its pixels are at the camera's limit).",
-            "Record it with less light or a shorter exposure, or calibrate from the raw frame alone.",
-        )
 
 
 def log_light(frame: np.ndarray) -> np.ndarray:

@@ -39,18 +39,34 @@ def refuse_few(lattice: Lattice) -> None:
         )
 
 
-def refuse_crooked(lattice: Lattice) -> None:
+def refuse_crooked(lattice: Lattice, source: str) -> None:
     """Refuse a lattice that no lenslet array has: unequal pitches, or rows not square to columns.
 
     Bright points on black repeat with a period of their own, that of their spots behind the lenslets,
-    which depends on their depth; a lattice through such spots is not regular.
+    which depends on their depth; a lattice through such spots is not regular. A white frame has none: there
+    the pixels are not square, or it was not recorded through the lenslets.
+
+    Parameters
+    ----------
+    lattice : Lattice
+        What was found.
+    source : {"white", "raw"}
+        On which frame.
     """
     down, right = lattice.pitch_px
     row, column = np.array(lattice.row_step_px), np.array(lattice.column_step_px)
     shear = abs(row @ column) / (np.hypot(*row) * np.hypot(*column))
     if abs(down / right - 1) > _MAX_ANISOTROPY or shear > _MAX_SHEAR:
+        if source == "white":
+            raise RequestError(
+                f"What repeats in the white frame is {down:.1f} x {right:.1f} px apart and not regular, as "
+                "no lenslet array is.",
+                "Check that it was recorded through the lenslets, with the same binning along both axes, "
+                "and not resized since.",
+            )
         raise RequestError(
             f"No lenslet lattice was found: what repeats most is {down:.1f} x {right:.1f} px apart "
             "and not regular.",
-            "Record a white frame (an even, bright field) through the lenslets.",
+            "Record a white frame (an even, bright field) through the lenslets, with the same binning along "
+            "both axes.",
         )

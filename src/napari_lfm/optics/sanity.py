@@ -181,6 +181,18 @@ def _array(array: LensletArray) -> list[Problem]:
                 "lenslets.aperture",
             )
         )
+    if array.aperture == "square" and array.lattice == "hexagonal":
+        rows_um = array.pitch_um * math.sqrt(3) / 2
+        found.append(
+            Problem(
+                f"Square lenslets of {array.pitch_um:g} um do not fit on a hexagonal lattice: its rows are "
+                f"only {rows_um:.3g} um apart, so the apertures would overlap.",
+                "Lenslets in a hexagonal array have circular apertures as a rule: choose 'circular', or the "
+                "square lattice.",
+                "warning",
+                "lenslets.aperture",
+            )
+        )
     defocus = array.distance_um / array.focal_length_um
     if not 0.3 <= defocus <= 3:
         found.append(
