@@ -55,6 +55,18 @@ def test_the_lattice_is_found_when_none_is_given(make_request: Make, recording: 
     assert not known.is_movie
 
 
+@pytest.mark.parametrize("grid", [True, False])
+def test_a_white_frame_that_is_none_is_refused(make_request: Make, recording: Recording, grid: bool) -> None:
+    raw, white, dark = recording["raw"], recording["white"], recording["dark"]
+    fields = {} if grid else {"lattice": None}
+    for inputs, says in (
+        ({"image": white, "white": raw, "dark": dark}, "look swapped"),
+        ({"image": raw, "white": dark}, "looks like a dark frame"),
+    ):
+        with pytest.raises(RequestError, match=says):
+            list(prepare(make_request({"inputs": inputs, **fields})))
+
+
 def test_negative_values_stay(make_request: Make, recording: Recording) -> None:
     inputs = {"image": recording["raw"], "dark": recording["dark"] + 60}
     data, _ = prepared(make_request({"inputs": inputs}))

@@ -14,6 +14,7 @@ from napari_lfm.io.check import check_pixels
 from napari_lfm.lightfield.calibrate import calibrate, check_pitch
 from napari_lfm.lightfield.grid import cell_grid
 from napari_lfm.lightfield.rectify import Rectified, from_lenslet_image, from_vuts, rectify
+from napari_lfm.lightfield.white import check_white
 from napari_lfm.methods.region import region_of
 from napari_lfm.optics.microscope import Microscope, nearest_odd
 
@@ -281,9 +282,14 @@ def prepare(request: Request) -> Iterator[Progress | LightfieldData]:
         yield _data(from_lenslet_image(frames - level, n), flat, microscope, image, rectified_before=True)
         return
     lattice = request.lattice
+    first = image.isel(t=0) if is_movie else image
+    if white is not None:  # also where the lattice is given: the light is divided by it
+        doubts = check_white(first, white, dark, microscope.nominal_pitch_px)
+        raise_for(doubts)
+        for problem in doubts:
+            yield Progress(0, 1, str(problem))
     if lattice is None:
         yield Progress(0, 1, "Finding the lenslets")
-        first = image.isel(t=0) if is_movie else image
         lattice = calibrate(raw=first, white=white, dark=dark, microscope=microscope)
         raise_for(check_pitch(lattice, microscope))
         yield Progress(1, 1, "Finding the lenslets", values={"pitch_px": float(np.mean(lattice.pitch_px))})
