@@ -3,7 +3,7 @@
     python scripts/compare_with_peer.py PEER.tif PEER_SECONDS_PER_ITERATION [OURS.tif]
 
 ``PEER.tif`` is a volume of 15 planes, -7..7 um in 1 um steps, 3 voxels per lenslet, made by napari-LF
-0.1.7 from the same recording; its z axis runs the other way. Writes one JSON object to stdout.
+0.1.7 from the same recording; both directions of its z axis are tried. Writes one JSON object to stdout.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _correlation(ours: np.ndarray, theirs: np.ndarray) -> float:
     planes = min(len(ours), len(theirs))
     a = np.fft.rfftn(_normal(ours[:planes, :ny, :nx]), axes=(1, 2))
     b = np.fft.rfftn(_normal(theirs[:planes, :ny, :nx]), axes=(1, 2))
-    return float(np.fft.irfftn((a * b.conj()).sum(0), s=(ny, nx)).max())
+    return float(np.fft.irfftn((a * b.conj()).sum(0), s=(ny, nx), axes=(0, 1)).max())
 
 
 def _normal(volume: np.ndarray) -> np.ndarray:

@@ -87,8 +87,10 @@ def test_what_is_gathered_is_scattered_back(
     spectrum = torch.fft.rfft2(parity)
     slots = torch.empty(tables.f_count, tables.n_cosets, 2, tables.channels, dtype=dtype)
     tables.gather(spectrum.flatten(1), slots)
-    back = tables.scatter(slots).reshape(spectrum.shape)
+    back = tables.scatter(slots, 0, 1).reshape(spectrum.shape)
     torch.testing.assert_close(back, spectrum)
+    among = torch.stack([slots + 1, slots, slots - 1], 1)  # the same frame, second of three
+    torch.testing.assert_close(tables.scatter(among, 1, 3).reshape(spectrum.shape), spectrum)
     # sums and differences twice: twice the pairs; those that are their own pair stay
     again = tables.from_parity(torch.fft.irfft2(back, s=period))
     own = torch.full((tables.channels, 1, 1), 2.0, dtype=dtype)
