@@ -7,10 +7,11 @@ import io
 import numpy as np
 import pytest
 
-from napari_lfm.cli._console import ProgressLine, duration, jsonable, numbers, size
+from napari_lfm.cli._console import ProgressLine, jsonable, numbers, size
 from napari_lfm.core.events import Preview, Progress
 from napari_lfm.core.labelled import labelled
 from napari_lfm.core.problems import RequestError
+from napari_lfm.core.words import duration
 
 
 class Terminal(io.StringIO):

@@ -5,9 +5,9 @@ import pytest
 
 from napari_lfm.core.labelled import labelled
 from napari_lfm.core.problems import Problem
+from napari_lfm.core.words import duration
 from napari_lfm.lightfield.lattice import Lattice
 from napari_lfm.widgets.texts import (
-    duration,
     lattice_html,
     outcome_words,
     problems_html,

@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, ParamSpec
 import typer
 
 from napari_lfm.core.problems import LfmError
+from napari_lfm.core.words import duration
 
 if TYPE_CHECKING:
     from napari_lfm.core.events import Event
@@ -242,17 +243,6 @@ class ProgressLine:
 def about(seconds: float) -> str:
     """Return an estimated time as people say it."""
     return duration(seconds) if seconds < 1 else f"about {duration(seconds)}"
-
-
-def duration(seconds: float) -> str:
-    """Return a time as people say it."""
-    if seconds < 1:
-        return "less than 1 s"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def size(n_bytes: float) -> str:

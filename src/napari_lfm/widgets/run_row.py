@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QProgressBar, QVBoxLayout, QWidget
 
+from napari_lfm.core.words import duration
 from napari_lfm.widgets.parts import Sparkline, WrappedLabel, button, row
 from napari_lfm.widgets.qt import Signal
-from napari_lfm.widgets.texts import coloured, duration
+from napari_lfm.widgets.texts import coloured
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

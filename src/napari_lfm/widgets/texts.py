@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 from napari_lfm.core.labelled import spacing_of
+from napari_lfm.core.words import duration
 from napari_lfm.widgets.fields import MICROMETRES
 
 if TYPE_CHECKING:
@@ -42,23 +43,6 @@ def problems_html(problems: Iterable[Problem]) -> str:
             message = f"<b>{message}</b>"
         lines.append(f"{sign} {message} {html.escape(p.remedy)}".strip())
     return "<br>".join(lines)
-
-
-def duration(seconds: float) -> str:
-    """Return a time in words, as coarse as it is uncertain.
-
-    Examples
-    --------
-    >>> duration(0.3), duration(12.4), duration(190), duration(8000)
-    ('less than 1 s', '12 s', '3 min', '2.2 h')
-    """
-    if seconds < 1:
-        return "less than 1 s"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def size(n_bytes: float) -> str:
