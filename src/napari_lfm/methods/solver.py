@@ -114,6 +114,7 @@ class RichardsonLucy:
         self.projector, self.measurement, self.options = projector, measurement, options
         self.n_fine, self.voxel_um = n_fine, voxel_um
         self.smooth = Smoother(projector, n_fine) if options.anti_aliasing else None
+        self._last: tuple[torch.Tensor, torch.Tensor] | None = None
         norm = self._sieve(projector.backproject(measurement.response))
         # voxels that no observed pixel sees keep their start value instead of running away
         self._inverse_norm = 1 / norm.clamp(min=1e-3 * float(norm.max()))
@@ -161,7 +162,7 @@ class RichardsonLucy:
     def predict(self, state: State) -> torch.Tensor:
         """Return the grey values that the estimate would give, offset included."""
         m = self.measurement
-        return m.response * (self.projector.project(self._sieve(state.x)) + m.background) + state.offset
+        return m.response * (self.projector.project(self._shown(state.x)) + m.background) + state.offset
 
     def residual(self, state: State, predicted: torch.Tensor | None = None) -> float:
         """Return ``||data - prediction|| / ||data - offset||`` over observed pixels."""
@@ -181,7 +182,7 @@ class RichardsonLucy:
         """Do one iteration; the residual it records is that of the state it starts from."""
         m, o = self.measurement, self.options
         start = self._extrapolate(state) if o.accelerate else state.x
-        light = self.projector.project(self._sieve(start))
+        light = self.projector.project(self._shown(start))
         if m.background:
             light += m.background
         light *= m.response
@@ -244,9 +245,15 @@ class RichardsonLucy:
     def _sieve(self, x: torch.Tensor) -> torch.Tensor:
         return x if self.smooth is None else self.smooth(x)
 
+    def _shown(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the sieved estimate; kept, for a preview and the next step ask for the same one."""
+        if self._last is None or self._last[0] is not x:
+            self._last = (x, self._sieve(x))
+        return self._last[1]
+
     def volume(self, state: State) -> torch.Tensor:
         """Return the observed volume, (frames, z, rows * sy, columns * sx)."""
-        return self.crop(self.fine(self._sieve(state.x)))
+        return self.crop(self.fine(self._shown(state.x)))
 
     def fine(self, x: torch.Tensor) -> torch.Tensor:
         """Return the volume without guard planes, (frames, z, Ty * sy, Tx * sx)."""
