@@ -72,7 +72,7 @@ class Ball:
 
     def turned(self, angle_deg: float) -> Self:
         """Return the ball rotated about the z axis."""
-        return replace(self, centre_um=_turn(self.centre_um, angle_deg))
+        return replace(self, centre_um=turned_point(self.centre_um, angle_deg))
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,23 @@ class Tube:
         sub = tuple(h / n for h, n in zip(voxel_um, counts, strict=True))
         fine_axes = [_refined(a, h, n) for a, h, n in zip((z, y, x), voxel_um, counts, strict=True)]
         out = np.zeros(tuple(len(a) for a in fine_axes), np.float32)
+        lumen = np.zeros_like(out) if self.wall_um is not None else None
         for k in range(len(self.points_um) - 1):
-            self._draw(out, fine_axes, sub, k)
+            self._draw(out, lumen, fine_axes, sub, k)
+        if lumen is not None:
+            # the lumen runs on through the joints: all of the outside first, then all of the inside
+            out -= lumen
         shape = [v for a, n in zip((z, y, x), counts, strict=True) for v in (len(a), n)]
         return np.asarray(out.reshape(shape).mean((1, 3, 5), dtype=np.float64))
 
-    def _draw(self, out: npt.NDArray[np.float32], axes: list[Array], sub: tuple[float, ...], k: int) -> None:
+    def _draw(
+        self,
+        out: npt.NDArray[np.float32],
+        lumen: npt.NDArray[np.float32] | None,
+        axes: list[Array],
+        sub: tuple[float, ...],
+        k: int,
+    ) -> None:
         a, b = np.asarray(self.points_um[k]), np.asarray(self.points_um[k + 1])
         ra, rb = self.radii_um[k], self.radii_um[k + 1]
         reach = max(ra, rb) + np.asarray(sub)
@@ -118,20 +129,22 @@ class Tube:
         t = np.clip((pz * d[0] + py * d[1] + px * d[2]) / max(float(d @ d), 1e-12), 0, 1)
         qz, qy, qx = pz - t * d[0], py - t * d[1], px - t * d[2]
         distance = np.sqrt(qz**2 + qy**2 + qx**2)
-        # width of a voxel seen along the outward normal
-        width = (abs(qz) * sub[0] + abs(qy) * sub[1] + abs(qx) * sub[2]) / np.maximum(distance, 1e-9)
+        # the ramp as wide as the voxel's projection on the outward normal, in the sense of its variance
+        width = np.sqrt((qz * sub[0]) ** 2 + (qy * sub[1]) ** 2 + (qx * sub[2]) ** 2)
+        width = width / np.maximum(distance, 1e-9)
         width = np.maximum(width, min(sub))
         radius = ra + (rb - ra) * t
-        share = _ramp(distance, radius, width)
-        if self.wall_um is not None:
-            share -= _ramp(distance, np.maximum(radius - self.wall_um, 0), width)
-        part = out[tuple(box)]
         # maximum, not sum: the capsules of one tube overlap at their joints
-        np.maximum(part, share, out=part, casting="same_kind")
+        part = out[tuple(box)]
+        np.maximum(part, _ramp(distance, radius, width), out=part, casting="same_kind")
+        if lumen is not None and self.wall_um is not None:
+            part = lumen[tuple(box)]
+            inside = _ramp(distance, np.maximum(radius - self.wall_um, 0), width)
+            np.maximum(part, inside, out=part, casting="same_kind")
 
     def turned(self, angle_deg: float) -> Self:
         """Return the tube rotated about the z axis."""
-        return replace(self, points_um=tuple(_turn(p, angle_deg) for p in self.points_um))
+        return replace(self, points_um=tuple(turned_point(p, angle_deg) for p in self.points_um))
 
 
 @dataclass(frozen=True)
@@ -170,7 +183,9 @@ class Bar:
 
     def turned(self, angle_deg: float) -> Self:
         """Return the bar rotated about the z axis."""
-        return replace(self, centre_um=_turn(self.centre_um, angle_deg), angle_deg=self.angle_deg + angle_deg)
+        return replace(
+            self, centre_um=turned_point(self.centre_um, angle_deg), angle_deg=self.angle_deg + angle_deg
+        )
 
 
 @dataclass(frozen=True)
@@ -250,7 +265,8 @@ def _ramp(distance: Array, radius: Array, width: Array) -> Array:
     return np.asarray(np.clip(0.5 - (distance - edge) / width, 0, 1))
 
 
-def _turn(point: Vector, angle_deg: float) -> Vector:
+def turned_point(point: Vector, angle_deg: float) -> Vector:
+    """Return a position (z, y, x) or direction rotated about the z axis, + from x towards y."""
     c, s = math.cos(math.radians(angle_deg)), math.sin(math.radians(angle_deg))
     z, y, x = point
     return z, c * y + s * x, c * x - s * y
