@@ -263,11 +263,12 @@ class Reprojection:
             y = image.float()
             v = self.gain * y.clamp_min(0) + self.read_variance if variance is None else variance.float()
             v = v.flatten(1)
-            floor = (0.01 * v.mean(1, keepdim=True)).clamp_min(torch.finfo(v.dtype).tiny)
-            weight = torch.maximum(v, floor).reciprocal()
+            mean = v.mean(1, keepdim=True)
+            # a frame without light says nothing about the camera
+            weight = torch.where(mean > 0, torch.maximum(v, 0.01 * mean), 1.0).reciprocal()
             difference = (self.project(volume.float()) - y).flatten(1)
-            scale = (y.flatten(1).square() * weight).sum(1).clamp_min(torch.finfo(v.dtype).tiny)
-            return ((difference.square() * weight).sum(1) / scale).mean()
+            power = (y.flatten(1).square() * weight).sum(1)
+            return ((difference.square() * weight).sum(1) / torch.where(power > 0, power, 1.0)).mean()
 
 
 @dataclass(frozen=True)
