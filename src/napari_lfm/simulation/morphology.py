@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from napari_lfm.core.problems import RequestError
 from napari_lfm.simulation.shapes import Ball, Shape, Tube, Union, Vector
+from napari_lfm.simulation.soft_shapes import Ellipsoid, rotation_of
 
 SOMA = 1
 _MAX_SOMA_UM = 15.0
@@ -45,15 +46,33 @@ class Morphology:
         scale: float = 1.0,
         brightness: float = 1.0,
         soma_brightness: float = 1.0,
+        nucleus_level: float = 1.0,
     ) -> Union:
-        """Return the cell at `centre_um`: its soma and one tube per unbranched stretch, as one body."""
+        """Return the cell at `centre_um`: its soma and one tube per unbranched stretch, as one body.
+
+        The nucleus is `nucleus_level` times as bright as the rest of the soma.
+        """
         turn = np.eye(3) if rotation is None else rotation
         points = scale * self.points_um @ turn.T + np.asarray(centre_um)
         radii = np.maximum(scale * self.radii_um, 0.05)
-        out: list[Shape] = [Ball(centre_um, scale * self.soma_um, brightness=soma_brightness)]
+        soma = scale * self.soma_um
+        body: Shape = Ball(centre_um, soma, brightness=soma_brightness)
+        if nucleus_level != 1:
+            half = (0.85 * soma, soma, 1.18 * soma)
+            body = Ellipsoid(
+                centre_um,
+                half,
+                rotation_of(turn),
+                core_share=0.55,
+                core_level=nucleus_level,
+                brightness=soma_brightness,
+            )
+        out: list[Shape] = [body]
         for chain in _chains(self.parents):
-            track = tuple((float(z), float(y), float(x)) for z, y, x in points[chain])
-            out.append(Tube(track, tuple(map(float, radii[chain])), brightness=brightness))
+            track, thick = _outside(points[chain], radii[chain], np.asarray(centre_um), 0.75 * soma)
+            if len(track) > 1:
+                line = tuple((z, y, x) for z, y, x in track.tolist())
+                out.append(Tube(line, tuple(thick.tolist()), brightness=brightness))
         return Union(tuple(out))
 
 
@@ -90,27 +109,35 @@ def grow_neuron(
     soma_um : float
         Radius of the cell body.
     """
-    step = max(reach_um / 20, 0.5)
+    step = max(reach_um / 60, 0.1)
     points, radii, parents = [np.zeros(3)], [0.15 * soma_um], [-1]
-    stems = rng.normal(size=(dendrites, 3))
-    tips = [(0, v / np.linalg.norm(v), 0.15 * soma_um, 0.0) for v in stems]
-    while tips:
-        parent, way, radius, length = tips.pop()
-        if length >= reach_um or radius < 0.02 * soma_um:
-            continue
-        way = way + 0.35 * rng.normal(size=3)
-        way /= np.linalg.norm(way)
-        points.append(points[parent] + step * way)
-        radii.append(radius)
-        parents.append(parent)
-        here = len(points) - 1
-        children = 2 if rng.random() < 0.12 else 1
-        for _ in range(children):
-            turn = way + (0.6 * rng.normal(size=3) if children == 2 else 0)
-            # Rall's law: the 3/2 powers of the daughters' radii add up to the mother's
-            daughter = radius * (0.97 if children == 1 else 0.5 ** (2 / 3))
-            tips.append((here, turn / np.linalg.norm(turn), daughter, length + step))
+    way = _unit(rng.normal(size=(dendrites, 3)))
+    home, width = np.zeros(dendrites, int), 0.15 * soma_um * np.exp(0.25 * rng.normal(size=dendrites))
+    # dendrites end at different lengths
+    left = reach_um * rng.uniform(0.6, 1.0, dendrites)
+    while len(home):
+        # all tips move one step at once
+        way = _unit(way + 0.17 * rng.normal(size=way.shape))
+        here = np.arange(len(home)) + len(points)
+        points.extend(np.array(points)[home] + step * way)
+        radii.extend(width.tolist())
+        parents.extend(home.tolist())
+        forks = rng.random(len(home)) < 0.045
+        # Rall's law: the 3/2 powers of the daughters' radii add up to the mother's
+        share = rng.uniform(0.25, 0.75, len(home))
+        first = np.where(forks, share ** (2 / 3), 0.99) * width
+        side = 0.5 * rng.normal(size=way.shape)
+        home = np.concatenate([here, here[forks]])
+        way = _unit(np.concatenate([way + np.where(forks[:, None], side, 0), (way - side)[forks]]))
+        left = np.concatenate([left, left[forks]]) - step
+        width = np.concatenate([first, ((1 - share) ** (2 / 3) * width)[forks]])
+        alive = (left > 0) & (width > 0.012 * soma_um)
+        home, way, width, left = home[alive], way[alive], width[alive], left[alive]
     return Morphology(np.array(points), np.array(radii), np.array(parents), soma_um, "grown")
+
+
+def _unit(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9))
 
 
 def random_rotation(rng: np.random.Generator) -> npt.NDArray[np.float64]:
@@ -187,6 +214,22 @@ def _centred(
     if not len(keep):
         raise RequestError(f"{source} has no dendrites or axon.", "Use a complete morphology.")
     return Morphology(points[keep] - centre, radii[keep], linked, min(size, _MAX_SOMA_UM), source)
+
+
+def _outside(
+    track: npt.NDArray[np.float64],
+    radii: npt.NDArray[np.float64],
+    centre: npt.NDArray[np.float64],
+    radius: float,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the part of a neurite that leaves the soma: none of it runs through the nucleus."""
+    away = np.linalg.norm(track - centre, axis=1)
+    if not away[0] < radius < away.max():
+        return (track, radii) if away[0] >= radius else (track[:0], radii[:0])
+    first = int(np.argmax(away >= radius))
+    share = (radius - away[first - 1]) / (away[first] - away[first - 1])
+    start = track[first - 1] + share * (track[first] - track[first - 1])
+    return np.concatenate([start[None], track[first:]]), radii[first - 1 :]
 
 
 def _chains(parents: npt.NDArray[np.int64]) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""Seeded phantom families: vesicles, beads, vessels, neurons, bars.
+"""Seeded phantom families, and random scenes out of them.
 
 Each family draws a `Scene` inside a `Box`. Family names are fixed, so that training
 and evaluation can be split by family.
@@ -7,147 +7,42 @@ and evaluation can be split by family.
 from __future__ import annotations
 
 import difflib
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_lfm.core.problems import RequestError
-from napari_lfm.simulation.morphology import grow_neuron, random_rotation, read_morphology
+from napari_lfm.simulation.families.cells import cells, nuclei
+from napari_lfm.simulation.families.filaments import filaments
+from napari_lfm.simulation.families.haze import tissue
+from napari_lfm.simulation.families.neurons import neurons
+from napari_lfm.simulation.families.recipe import RANDOM_FAMILIES
+from napari_lfm.simulation.families.recipe import random_scene as _random_scene
+from napari_lfm.simulation.families.simple import bars, beads, vesicles
+from napari_lfm.simulation.families.vascular import vessels
 from napari_lfm.simulation.scene import Box, Grid, Scene, render, thinned
-from napari_lfm.simulation.shapes import Ball, Bar, Shape, Tube, Union, Vector
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
     import xarray as xr
 
 Builder = Callable[..., Scene]
-_MOST_BRANCHES = 400
 
 
-def vesicles(
-    box: Box,
-    rng: np.random.Generator,
-    *,
-    count: int = 1,
-    radius_um: float | None = None,
-    membrane_um: float = 0.5,
-    brightness: float = 1.0,
+def mixtures(
+    box: Box, rng: np.random.Generator, *, lenslet_um: float | None = None, brightness: float = 1.0
 ) -> Scene:
-    """Return spherical shells: giant vesicles with a labelled membrane.
+    """Return two or three families side by side in a hazy background, as in tissue.
 
-    One vesicle sits at the centre; several are spread at random. Without `radius_um` the radii are
-    0.3 to 0.45 of the smallest side of the box (a third of that for several).
+    The scene carries the names of what is in it. `lenslet_um` sets the scale of the details, by default a
+    30th of the field.
     """
-    out = []
-    side = float(box.size_um.min()) * (1.0 if count == 1 else 1 / 3)
-    for k in range(count):
-        radius = radius_um if radius_um is not None else float(rng.uniform(0.3, 0.45)) * side
-        middle = (np.asarray(box.low_um) + np.asarray(box.high_um)) / 2
-        centre = middle if count == 1 and k == 0 else box.sample(rng, 1, radius)[0]
-        out.append(Ball(_vector(centre), radius, max(radius - membrane_um, 0.0), brightness))
-    return Scene(tuple(out), ("vesicles",))
-
-
-def beads(
-    box: Box,
-    rng: np.random.Generator,
-    *,
-    count: int = 20,
-    diameter_um: float = 0.5,
-    brightness: float = 1.0,
-    brightness_spread: float = 0.0,
-    apart_um: float = 0.0,
-) -> Scene:
-    """Return beads at random sub-voxel positions, at least `apart_um` from one another where that fits."""
-    chosen: list[np.ndarray] = []
-    for _ in range(count):
-        candidates = box.sample(rng, 50, diameter_um)
-        if chosen:
-            gaps = np.linalg.norm(candidates[:, None] - np.array(chosen), axis=-1).min(1)
-            # the first that is far enough, else the farthest there is
-            pick = int(np.argmax(gaps >= apart_um)) if (gaps >= apart_um).any() else int(gaps.argmax())
-        else:
-            pick = 0
-        chosen.append(candidates[pick])
-    light = brightness * np.exp(brightness_spread * rng.normal(size=count))
-    shapes = tuple(
-        Ball(_vector(c), diameter_um / 2, brightness=float(b)) for c, b in zip(chosen, light, strict=True)
-    )
-    return Scene(shapes, ("beads",), tuple(_vector(c) for c in chosen))
-
-
-def vessels(
-    box: Box,
-    rng: np.random.Generator,
-    *,
-    trees: int = 2,
-    radius_um: float | None = None,
-    smallest_um: float | None = None,
-    wall_um: float | None = None,
-    brightness: float = 1.0,
-) -> Scene:
-    """Return branching tubes that follow Murray's law (cubes of the radii add up), hollow with `wall_um`."""
-    side = float(box.size_um[1:].min())
-    root = radius_um if radius_um is not None else side / 25
-    smallest = smallest_um if smallest_um is not None else root / 5
-    bodies = []
-    for _ in range(trees):
-        start = box.sample(rng, 1)[0]
-        face = int(rng.integers(1, 3))
-        start[face] = box.low_um[face]
-        way = np.array([0.0, 0.0, 0.0])
-        way[face] = 1.0
-        stack, tree = [(start, way, root)], list[Shape]()
-        while stack and len(tree) < _MOST_BRANCHES:
-            tree.append(_vessel(box, rng, stack, smallest, wall_um))
-        bodies.append(Union(tuple(tree), brightness))
-    return Scene(tuple(bodies), ("vessels",))
-
-
-def neurons(
-    box: Box,
-    rng: np.random.Generator,
-    *,
-    count: int = 3,
-    morphologies: Sequence[str | Path] = (),
-    scale: float = 1.0,
-    soma_um: float | None = None,
-    soma_brightness: float = 1.0,
-    brightness: float = 1.0,
-) -> Scene:
-    """Return neurons from morphology files (SWC, HDF5), or grown ones where none is given."""
-    read = [read_morphology(p) for p in morphologies]
-    side = float(box.size_um[1:].min())
-    soma = soma_um if soma_um is not None else min(6.0, 0.06 * side)
-    cells = []
-    centres = box.sample(rng, count, 2 * soma)
-    for centre in centres:
-        cell = (
-            read[int(rng.integers(len(read)))] if read else grow_neuron(rng, reach_um=side / 2, soma_um=soma)
-        )
-        cells.append(cell.body(_vector(centre), random_rotation(rng), scale, brightness, soma_brightness))
-    return Scene(tuple(cells), ("neurons",), tuple(_vector(c) for c in centres))
-
-
-def bars(
-    box: Box,
-    rng: np.random.Generator,
-    *,
-    count: int = 12,
-    width_um: float | None = None,
-    brightness: float = 1.0,
-) -> Scene:
-    """Return bars of random length and direction in the focal plane, for resolution by eye."""
-    side = float(box.size_um[1:].min())
-    width = width_um if width_um is not None else side / 40
-    out = []
-    for centre in box.sample(rng, count, width):
-        size = (width, width * float(rng.uniform(1, 2)), side * float(rng.uniform(0.1, 0.35)))
-        out.append(Bar(_vector(centre), size, float(rng.uniform(0, 180)), brightness))
-    return Scene(tuple(out), ("bars",))
+    scale = lenslet_um if lenslet_um is not None else float(box.size_um[1:].min()) / 30
+    names = list(RANDOM_FAMILIES)
+    chosen = [names[k] for k in rng.choice(len(names), int(rng.integers(2, 4)), replace=False)]
+    return _random_scene(chosen, box, rng, lenslet_um=scale, together=True, haze=1.0, brightness=brightness)
 
 
 FAMILIES: dict[str, Builder] = {
@@ -156,7 +51,57 @@ FAMILIES: dict[str, Builder] = {
     "vessels": vessels,
     "neurons": neurons,
     "bars": bars,
+    "filaments": filaments,
+    "nuclei": nuclei,
+    "cells": cells,
+    "tissue": tissue,
+    "mixtures": mixtures,
 }
+ALIASES = {"shells": "vesicles"}
+
+
+def family_name(name: str) -> str:
+    """Return the fixed name of a family, aliases resolved.
+
+    Raises
+    ------
+    RequestError
+        If it does not exist; the message suggests the nearest.
+    """
+    family = ALIASES.get(name.strip().lower(), name.strip().lower())
+    if family not in FAMILIES:
+        near = difflib.get_close_matches(family, [*FAMILIES, *ALIASES], n=1)
+        hint = f"Did you mean '{near[0]}'?" if near else f"Choose from {', '.join(FAMILIES)}."
+        raise RequestError(f"There is no phantom '{name.strip()}'.", hint)
+    return family
+
+
+def random_scene(
+    families: Sequence[str],
+    box: Box,
+    rng: np.random.Generator,
+    *,
+    lenslet_um: float,
+    haze: float = 0.3,
+) -> Scene:
+    """Return a random scene of one to three of these families, for training and evaluation.
+
+    Parameters
+    ----------
+    families : sequence of str
+        Names out of `FAMILIES`; the scene carries the names of those that were drawn (and ``tissue`` where
+        haze came with them).
+    box : Box
+        Where the shapes may be; it may be taller than the imaged depths.
+    rng : numpy.random.Generator
+    lenslet_um : float
+        Lenslet pitch in the object: all sizes are drawn relative to it.
+    haze : float
+        Share of the scenes that get a background haze; 0 keeps ``tissue`` out.
+    """
+    names = list(dict.fromkeys(family_name(f) for f in families))
+    expanded = [n for f in names for n in (RANDOM_FAMILIES if f == "mixtures" else [f])]
+    return _random_scene(list(dict.fromkeys(expanded)), box, rng, lenslet_um=lenslet_um, haze=haze)
 
 
 def make_scene(
@@ -189,11 +134,8 @@ def make_scene(
     """
     rng = np.random.default_rng(seed)
     out = Scene(())
-    for family in (part.strip() for part in kind.split("+")):
-        if family not in FAMILIES:
-            near = difflib.get_close_matches(family, FAMILIES, n=1)
-            hint = f"Did you mean '{near[0]}'?" if near else f"Choose from {', '.join(FAMILIES)}."
-            raise RequestError(f"There is no phantom '{family}'.", hint)
+    for part in kind.split("+"):
+        family = family_name(part)
         out = out + FAMILIES[family](box, rng, **(options or {}).get(family, {}))
     if labelled_share < 1:
         out = thinned(out, labelled_share, rng)
@@ -208,38 +150,6 @@ def make_phantom(kind: str, grid: Grid, seed: int | np.random.Generator = 0, **o
     return render(make_scene(kind, box, seed, **options), grid, name=kind)
 
 
-def _vessel(
-    box: Box,
-    rng: np.random.Generator,
-    stack: list[tuple[np.ndarray, np.ndarray, float]],
-    smallest: float,
-    wall_um: float | None,
-) -> Tube:
-    """Grow one unbranched vessel from the stack, and push its daughters."""
-    point, way, radius = stack.pop()
-    track, radii = [point], [radius]
-    for _ in range(int(rng.integers(4, 9))):
-        way = way + 0.25 * rng.normal(size=3) * (0.5, 1, 1)
-        # vessels that would leave through the top or bottom bend back
-        if not box.low_um[0] + radius < (point + 3 * radius * way)[0] < box.high_um[0] - radius:
-            way[0] = -0.5 * way[0]
-        way = way / np.linalg.norm(way)
-        point = point + 1.3 * radius * way
-        track.append(point)
-        radii.append(radius)
-    inside = bool(((point[1:] > box.low_um[1:]) & (point[1:] < box.high_um[1:])).all())
-    share = float(rng.uniform(0.3, 0.7))
-    daughters = (radius * share ** (1 / 3), radius * (1 - share) ** (1 / 3))
-    if inside and max(daughters) > smallest:
-        spread = rng.normal(size=3) * (0.4, 1, 1)
-        for daughter, sign in zip(daughters, (1, -1), strict=True):
-            # 0.85: vessels also get thinner between branchings, or the trees would never end
-            if 0.85 * daughter > smallest:
-                turn = way + 0.6 * sign * spread / max(float(np.linalg.norm(spread)), 1e-9)
-                stack.append((point, turn / math.sqrt(float(turn @ turn)), 0.85 * daughter))
-    return Tube(tuple(_vector(p) for p in track), tuple(radii), wall_um)
-
-
-def _vector(values: np.ndarray) -> Vector:
+def _vector(values: np.ndarray) -> tuple[float, float, float]:
     z, y, x = map(float, values)
     return z, y, x
