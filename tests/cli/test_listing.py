@@ -93,11 +93,6 @@ def test_every_parameter_has_a_unit_or_a_sentence(shell: Shell) -> None:
             assert parameter["description"], parameter["name"]
 
 
-def test_no_models_is_said_honestly(shell: Shell) -> None:
-    assert shell("models", "--json").json == {"models": []}
-    assert "no trained models" in shell("models").out
-
-
 def test_train_explains_that_there_is_nothing_to_train(shell: Shell, tmp_path: Path) -> None:
     done = shell("train", "stretch", "-o", tmp_path / "m", "--json")
     assert (done.status, done.out) == (2, "")

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from napari_lfm import __version__
-from napari_lfm.cli import bench, calibrate, demo, doctor, evaluate, listing, run, simulate, train
+from napari_lfm.cli import bench, calibrate, demo, doctor, evaluate, listing, models, run, simulate, train
 
 app = typer.Typer(
     name="napari-lfm",
@@ -33,7 +33,7 @@ def options(
 
 app.command("demo")(demo.demo)
 app.command("methods")(listing.methods)
-app.command("models")(listing.models)
+app.command("models")(models.models)
 app.command("microscopes")(listing.microscopes)
 app.command("calibrate")(calibrate.calibrate)
 app.command("run")(run.run)

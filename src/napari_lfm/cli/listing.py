@@ -1,4 +1,4 @@
-"""``methods``, ``models``, ``microscopes``: what there is."""
+"""``methods``, ``microscopes``: what there is. Models have their own module."""
 
 from __future__ import annotations
 
@@ -71,14 +71,6 @@ def _parameter(entry: dict[str, Any], definitions: dict[str, Any]) -> dict[str, 
         "description": " ".join(str(entry.get("description", "")).split()),
         "advanced": bool(entry.get("advanced", False)),
     }
-
-
-@command
-def models(as_json: Json = False) -> Answer:
-    """List the trained models, with their cards."""
-    return Answer(
-        {"models": []}, "There are no trained models yet: every method of this version works without one."
-    )
 
 
 @command

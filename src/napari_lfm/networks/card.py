@@ -192,7 +192,7 @@ def _no_card(folder: Path) -> tuple[str, str]:
     pickles = [n for n in names if is_pickle_name(n)]
     if pickles:
         return (
-            f"{folder} has no {CARD_FILE}, only a checkpoint '{pickles[0]}', which may run code when it is opened.",
+            f"{folder} has no {CARD_FILE}, but a pickle '{pickles[0]}', which might run code.",
             f"Choose a folder with {CARD_FILE} and {WEIGHTS_FILE}.",
         )
     return f"{folder} is no model: it has no {CARD_FILE}.", f"A model folder holds it beside {WEIGHTS_FILE}."

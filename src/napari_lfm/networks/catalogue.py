@@ -50,7 +50,7 @@ def bundled_model_dir() -> Path:
 
 
 def user_model_dir() -> Path:
-    """Return the folder of the user's models: ``$NAPARI_LFM_MODELS``, else in ``$NAPARI_LFM_HOME`` or the user's data."""
+    """Return the folder of the user's models: ``$NAPARI_LFM_MODELS``, or in ``$NAPARI_LFM_HOME`` if set."""
     own = os.environ.get("NAPARI_LFM_MODELS")
     if own:
         return Path(own).expanduser()
@@ -174,7 +174,7 @@ def locate_model(id: str) -> Path:
 def unknown_architecture(card: ModelCard) -> RequestError:
     """Return what to say about a card whose network this version does not have."""
     return RequestError(
-        f"The model '{card.id}' has the architecture '{card.architecture}', which this version does not know.",
+        f"The model '{card.id}' is a network '{card.architecture}', which this version does not know.",
         f"Update napari-lfm; it knows {', '.join(ARCHITECTURES)}.",
     )
 
@@ -183,6 +183,6 @@ def _blank_card(name: str) -> ModelCard:
     # the name of a folder may be no id, and it must be shown all the same
     return ModelCard.model_construct(
         id=name, title="", version="", method="", architecture="", network={}, microscope=None, n_pixels=None,
-        z_um=[], voxels_per_lenslet=None, scalers={}, specimens=[], licence="", data="", training={}, scores=[],
-        hours=0.0, trained_on="", date="", parameters=0, sha256="", versions={}, notes="",
+        z_um=[], voxels_per_lenslet=None, scalers={}, specimens=[], licence="", data="", training={},
+        scores=[], hours=0.0, trained_on="", date="", parameters=0, sha256="", versions={}, notes="",
     )  # fmt: skip

@@ -1,15 +1,16 @@
 """Does a model fit a microscope? Each figure of the optics is held against what the network can see.
 
-A network that takes light fields sees two things: which pixel behind a lenslet a ray meets (its angle), and by
-how many lenslets the ray is displaced at a depth. A difference in the optics is harmless while it
+A network that takes light fields sees two things: which pixel behind a lenslet a ray meets (its angle),
+and by how many lenslets the ray is displaced at a depth. A difference in the optics is harmless while it
 moves neither by more than half a step, anywhere in the pupil and at any trained depth:
 
 - Pixels. A ray of numerical aperture ``a`` meets the sensor ``a d / M`` from the lenslet's axis (sine
-  condition; d: distance to the sensor, M: magnification), that is ``N a / g`` rectified pixels, with the aperture
-  ``g = M pitch / d`` that one lenslet's width spans.
-- Lenslets. From depth z, the ray goes ``z tan(asin(a / n)) / p`` lenslets aside (n: index of the sample, p = pitch / M:
-  one lenslet in the object). A larger p or n is the same picture from another depth, to first order:
-  ``z`` becomes ``z p'/p n'/n``. The planes then lie elsewhere, which is said and can be put right.
+  condition; d: distance to the sensor, M: magnification), that is ``N a / g`` rectified pixels, with the
+  aperture ``g = M pitch / d`` that one lenslet's width spans.
+- Lenslets. From depth z, the ray goes ``z tan(asin(a / n)) / p`` lenslets aside (n: index of the sample,
+  p = pitch / M: one lenslet in the object). A larger p or n is the same picture from another depth, to
+  first order: ``z`` becomes ``z p'/p n'/n``. The planes then lie elsewhere, which is said and can be
+  put right.
 - Diffraction. The spot behind a lenslet is ``lambda d / pitch`` wide, and one lenslet sees depth z with
   a blur of ``lambda |z| / (n p)`` (`Microscope.lateral_resolution_at`).
 """
@@ -21,10 +22,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from napari_lfm.optics.microscope import LensletArray, Microscope
-
 if TYPE_CHECKING:
     from napari_lfm.networks.card import ModelCard
+    from napari_lfm.optics.microscope import LensletArray, Microscope
 
 Verdict = Literal["matches", "resample", "refused"]
 
@@ -77,8 +77,8 @@ def check_card(card: ModelCard, microscope: Microscope, n_pixels: int | None = N
     refused = _refusals(trained, microscope, n_model, farthest)
     if n_user and n_model > LARGEST_INVENTION * n_user:
         refused.append(
-            f"The model needs {n_model} pixels per lenslet, and {n_user} were recorded: too many would have to be"
-            " invented."
+            f"The model needs {n_model} pixels per lenslet, and {n_user} were recorded:"
+            " too many would have to be invented."
         )
     scale, displaced = _depths(trained, microscope, farthest)
     text, beyond = _depth_reason(trained, microscope, farthest, scale, displaced)
@@ -102,14 +102,15 @@ def _unchecked(card: ModelCard, n_user: int | None) -> Fit:
             "refused",
             (
                 f"The model takes {card.n_pixels} pixels per lenslet, and this recording has {n_user}.",
-                "Its card does not say which microscope it was trained for, so that nothing tells whether resampling"
-                " would do.",
+                "Its card does not say which microscope it was trained for, so that nothing tells whether"
+                " resampling would do.",
             ),
         )
     return Fit(
         "matches",
         (
-            "The card does not say which microscope the model was trained for, so its optics could not be checked.",
+            "The card does not say which microscope the model was trained for, so that nothing could be"
+            " checked but the pixels per lenslet.",
         ),
     )
 
@@ -119,7 +120,7 @@ def _wide_field(trained: Microscope, seen: Microscope) -> Fit:
         have, lack = "with lenslets", "without lenslets"
         was, now = (lack, have) if trained.lenslets is None else (have, lack)
         return Fit("refused", (f"The model was trained for a microscope {was}, and this one is {now}.",))
-    # the blur grows with n / NA: a tenth of it is half a voxel at the five voxels that a kernel is wide
+    # the depth of field goes with n lambda / NA^2: each may be off by the tenth that depths may
     reasons = [
         _differs(what, old, new)
         for what, old, new in (
@@ -170,20 +171,18 @@ def _refusals(trained: Microscope, seen: Microscope, n: int, farthest_um: float)
     shift = n * na_old * abs(1 / span_new - 1 / span_old)
     if shift > HALF_STEP:
         out.append(
-            f"The model was trained for lenslets of {_lenslets(trained)}, and this microscope has {_lenslets(seen)}:"
-            f" the rays meet pixels up to {shift:.1f} away from where the model expects them."
+            f"The model was trained for lenslets of {_lenslets(trained)}, and this microscope has"
+            f" {_lenslets(seen)}: rays end up to {shift:.1f} pixels from where the model expects them."
         )
     if n * abs(new.distance_um / new.focal_length_um - old.distance_um / old.focal_length_um) > HALF_STEP:
         was, now = (a.distance_um / a.focal_length_um for a in (old, new))
         out.append(
-            f"The model was trained with the sensor at {was:.3g} focal lengths behind the lenslets, and here it is at"
-            f" {now:.3g}."
+            f"The model was trained with the sensor at {was:.3g} focal lengths behind the lenslets, and here"
+            f" it is at {now:.3g}."
         )
     if _colour_shift(trained, seen, n, farthest_um) > HALF_STEP:
-        out.append(
-            f"The model was trained for a wavelength of {trained.wavelength_um * 1e3:.0f} nm, and this microscope has"
-            f" {seen.wavelength_um * 1e3:.0f} nm."
-        )
+        old_nm, new_nm = (f"{m.wavelength_um * 1e3:.0f} nm" for m in (trained, seen))
+        out.append(_differs("a wavelength of", old_nm, new_nm))
     return out
 
 
@@ -194,7 +193,7 @@ def _lenslets(microscope: Microscope) -> str:
 
 
 def _colour_shift(trained: Microscope, seen: Microscope, n: int, farthest_um: float) -> float:
-    """Return by how many pixels or lenslets, whichever is more, diffraction differs for the wavelength alone."""
+    """Return how far, in pixels or lenslets, the wavelength alone changes the diffraction blur."""
     array, change = _array(trained), abs(seen.wavelength_um - trained.wavelength_um)
     spot_px = change * array.distance_um / array.pitch_um * n / array.pitch_um
     lenslet = trained.lenslet_um or 1.0
@@ -202,9 +201,9 @@ def _colour_shift(trained: Microscope, seen: Microscope, n: int, farthest_um: fl
 
 
 def _depths(trained: Microscope, seen: Microscope, farthest_um: float) -> tuple[float, tuple[float, float]]:
-    """Return the depth scale that makes both microscopes agree best, and what is displaced before and after it.
+    """Return the depth scale that makes both microscopes agree best, and what it leaves displaced.
 
-    Displacements are the largest over the pupil, in lenslets at the farthest depth.
+    Displacements are before and after it: the largest over the pupil, lenslets at the farthest depth.
     """
     aperture = min(trained.objective.na, seen.objective.na)
     rays = np.linspace(0, aperture, 33)[1:]

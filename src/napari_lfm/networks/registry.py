@@ -100,7 +100,7 @@ def build_network(card: ModelCard) -> nn.Module:
             near = difflib.get_close_matches(argument, known, n=1)
             hint = f"Did you mean '{near[0]}'?" if near else f"It takes {', '.join(known)}."
             raise RequestError(
-                f"The card of '{card.id}' sets '{argument}', which the network {card.architecture} does not have.",
+                f"The card of '{card.id}' sets '{argument}', which {card.architecture} does not have.",
                 hint,
             )
     try:

@@ -9,7 +9,6 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,8 @@ from napari_lfm.io.atomic import replacing_file
 from napari_lfm.networks.card import CARD_FILE, WEIGHTS_FILE, ModelCard, card_bytes, is_pickle_name
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import torch
 
 LARGEST_WEIGHTS_BYTES = 4 << 30
@@ -127,7 +128,7 @@ def read_checked(path: Path, sha256: str) -> bytes:
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise RequestError(
-            f"{path} is not the file of its card: its sha256 starts with {found[:12]}, the card's with {sha256[:12]}.",
+            f"{path} is not the file of its card: their sha256 are {found[:12]} and {sha256[:12]}.",
             _AGAIN,
         )
     return content

@@ -1,0 +1,181 @@
+"""``napari-lfm models``: what trained models there are; show, import, fetch, locate and delete them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from napari_lfm.cli._console import Answer, Json, command, say
+
+if TYPE_CHECKING:
+    from napari_lfm.networks.card import ModelCard
+    from napari_lfm.networks.registry import ModelEntry
+
+
+@command
+def models(
+    show: Annotated[str | None, typer.Option("--show", metavar="ID", help="Show one model's card.")] = None,
+    import_: Annotated[
+        Path | None, typer.Option("--import", metavar="PATH", help="Add a model folder or a ZIP file of one.")
+    ] = None,
+    id: Annotated[str | None, typer.Option("--id", help="With --import: give it this id.")] = None,
+    delete: Annotated[
+        str | None, typer.Option("--delete", metavar="ID", help="Delete one of your own models.")
+    ] = None,
+    locate: Annotated[
+        str | None, typer.Option("--locate", metavar="ID", help="Print the folder of a model.")
+    ] = None,
+    fetch: Annotated[
+        str | None, typer.Option("--fetch", metavar="ID", help="Fetch a model that is not here yet.")
+    ] = None,
+    as_json: Json = False,
+) -> Answer:
+    """List the trained models, with their cards; or show, import, delete, locate, fetch one."""
+    from napari_lfm.core.problems import RequestError
+
+    wishes = {"--show": show, "--import": import_, "--delete": delete, "--locate": locate, "--fetch": fetch}
+    given = [name for name, value in wishes.items() if value is not None]
+    if len(given) > 1:
+        raise RequestError(f"{' and '.join(given)} cannot be asked for at once.", "Give one of them.")
+    if id is not None and import_ is None:
+        raise RequestError("--id names a model that is imported.", "Give --import, too.")
+    if show is not None:
+        return _show(show)
+    if import_ is not None:
+        return _import(import_, id)
+    if delete is not None:
+        return _delete(delete)
+    if locate is not None:
+        from napari_lfm.networks.registry import locate_model
+
+        folder = locate_model(locate)
+        return Answer({"id": locate, "folder": str(folder)}, str(folder))
+    if fetch is not None:
+        return _fetch(fetch)
+    return _list()
+
+
+def _list() -> Answer:
+    from napari_lfm.networks.registry import list_models, user_model_dir
+
+    entries = list_models()
+    for entry in entries:
+        if entry.problem and entry.source != "remote":
+            say(f"Note: the model '{entry.card.id}' cannot be used: {entry.problem}")
+    if entries:
+        text = _table([_HEAD, *(_row(e) for e in entries)])
+    else:
+        text = f"There are no trained models here. Yours go to {user_model_dir()}: see --import."
+    return Answer({"models": [describe_model_entry(e) for e in entries]}, text)
+
+
+def describe_model_entry(entry: ModelEntry) -> dict[str, Any]:
+    """Return a model and its whole card, JSON-ready."""
+    return {
+        **entry.card.model_dump(mode="json"),
+        "source": entry.source,
+        "folder": str(entry.folder),
+        "problem": entry.problem,
+    }
+
+
+def _show(id: str) -> Answer:
+    from napari_lfm.networks.registry import find_model
+
+    entry = find_model(id)
+    card = entry.card
+    lines = [f"{card.id} {card.version}  ({entry.source})", card.title]
+    facts = {
+        "method": f"{card.method}, network {card.architecture}, {card.parameters:,} parameters",
+        "optics": optics_of(card, long=True),
+        "depths": depths_of(card),
+        "specimens": ", ".join(card.specimens),
+        "data": card.data,
+        "training": f"{card.hours:.3g} h on {card.trained_on}, {card.date}",
+        "recipe": card.recipe,
+        "licence": card.licence,
+        "sha256": card.sha256,
+        "folder": str(entry.folder),
+        "notes": card.notes,
+    }
+    if entry.problem:
+        facts = {"problem": entry.problem, **(facts if card.architecture else {"folder": str(entry.folder)})}
+    lines += [f"  {name:<9}  {value}" for name, value in facts.items() if value]
+    lines += [
+        "  score      " + ", ".join(f"{k.replace('_', ' ')} {_plain(v)}" for k, v in score.items())
+        for score in card.scores
+    ]
+    return Answer(describe_model_entry(entry), "\n".join(line for line in lines if line))
+
+
+def _import(path: Path, id: str | None) -> Answer:
+    from napari_lfm.networks.registry import import_model
+
+    entry = import_model(path, id)
+    return Answer(describe_model_entry(entry), f"Imported {entry.card.id} into {entry.folder}")
+
+
+def _delete(id: str) -> Answer:
+    from napari_lfm.networks.registry import delete_model
+
+    delete_model(id)
+    return Answer({"deleted": id}, f"Deleted {id}")
+
+
+def _fetch(id: str) -> Answer:
+    from napari_lfm.networks.registry import fetch_model
+
+    say(f"Fetching {id}")
+    entry = fetch_model(id)
+    return Answer(describe_model_entry(entry), f"Fetched {entry.card.id} into {entry.folder}")
+
+
+_HEAD = ("id", "method", "optics", "depths", "score", "source")
+
+
+def _row(entry: ModelEntry) -> tuple[str, ...]:
+    card = entry.card
+    source = f"{entry.source} (broken)" if entry.problem and entry.source != "remote" else entry.source
+    score = "" if card.score_db is None else f"{card.score_db:.1f} dB"
+    return card.id, card.method, optics_of(card), depths_of(card), score, source
+
+
+def optics_of(card: ModelCard, long: bool = False) -> str:
+    """Return the optics that a model is for, in a few words."""
+    microscope = card.optics
+    pixels = "" if card.n_pixels is None else f"N {card.n_pixels}"
+    if microscope is None:
+        return pixels or "not known"
+    objective = microscope.objective
+    parts = [f"{objective.magnification:g}x/{objective.na:g}"]
+    if microscope.lenslets is not None:
+        parts.append(f"{microscope.lenslets.pitch_um:g} um f/{microscope.lenslets.f_number:.3g}")
+    parts.append(pixels)
+    if long:
+        parts += [
+            f"{microscope.wavelength_um * 1e3:.0f} nm",
+            f"index {microscope.sample_index:g}",
+            f"({microscope.name})",
+        ]
+    return ", ".join(p for p in parts if p)
+
+
+def depths_of(card: ModelCard) -> str:
+    """Return the depths that a model gives, in a few words."""
+    if not card.z_um:
+        return ""
+    planes = len(card.z_um)
+    return f"{min(card.z_um):g} to {max(card.z_um):g} um, {planes} plane{'s' if planes > 1 else ''}"
+
+
+def _plain(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
