@@ -63,8 +63,10 @@ def test_fine_and_coarse_renderings_hold_one_object() -> None:
 def test_families_are_seeded_and_differ(family: str) -> None:
     one, again, other = (make_phantom(family, GRID, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one.values, again.values)
-    assert one.attrs["families"] == [family]
-    assert 0 < float((one > 0).mean()) < 0.5
+    if family != "mixtures":  # a mixture carries the names of what is in it
+        assert one.attrs["families"] == [family]
+    if family not in {"tissue", "mixtures"}:
+        assert 0 < float((one > 0).mean()) < 0.5
     assert np.isfinite(one.values).all()
     assert float(one.min()) >= 0
     assert not np.array_equal(one.values, other.values)

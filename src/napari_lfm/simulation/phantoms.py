@@ -21,7 +21,8 @@ from napari_lfm.simulation.families.recipe import RANDOM_FAMILIES
 from napari_lfm.simulation.families.recipe import random_scene as _random_scene
 from napari_lfm.simulation.families.simple import bars, beads, vesicles
 from napari_lfm.simulation.families.vascular import vessels
-from napari_lfm.simulation.scene import Box, Grid, Scene, render, thinned
+from napari_lfm.simulation.raster import rasterise
+from napari_lfm.simulation.scene import Box, Grid, Scene, as_volume, thinned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -147,7 +148,8 @@ def make_phantom(kind: str, grid: Grid, seed: int | np.random.Generator = 0, **o
     half = np.asarray(grid.voxel_um) / 2
     low = np.asarray(grid.origin_um) - half
     box = Box(_vector(low), _vector(low + np.asarray(grid.shape) * np.asarray(grid.voxel_um)))
-    return render(make_scene(kind, box, seed, **options), grid, name=kind)
+    scene = make_scene(kind, box, seed, **options)
+    return as_volume(rasterise(scene, grid).numpy(), scene, grid, name=kind)
 
 
 def _vector(values: np.ndarray) -> tuple[float, float, float]:

@@ -6,6 +6,7 @@ that is inside, the maximum within one body, the sum between bodies.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,8 @@ from napari_lfm.simulation.shapes import Ball, Shape, Tube, Union
 from napari_lfm.simulation.soft_shapes import Ellipsoid, Haze
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_lfm.simulation.scene import Grid, Scene
 
 Array = npt.NDArray[np.float64]
@@ -52,6 +55,7 @@ def rasterise(
     voxel, origin = np.asarray(grid.voxel_um, float), np.asarray(grid.origin_um, float)
     balls: list[Ball] = []
     thin: list[tuple[Tube, float]] = []
+    pool = _Pool(out)
     limit = thin_limit_um(list(voxel))
     for shape in scene.shapes:
         if isinstance(shape, Ball) and _is_small(shape, voxel):
@@ -59,7 +63,7 @@ def rasterise(
         elif isinstance(shape, Tube) and max(shape.radii_um) < limit:
             thin.append((shape, shape.brightness))
         else:
-            _add_body(out, shape, origin, voxel)
+            _add_body(out, shape, origin, voxel, pool)
     if balls:
         add_balls(out, balls, origin, voxel)
     if thin:
@@ -67,7 +71,22 @@ def rasterise(
     return out.to(dtype)
 
 
-def _add_body(out: torch.Tensor, shape: Shape, origin: Array, voxel: Array) -> None:
+class _Pool:
+    """Memory for bodies, used again and again: fresh pages cost more than the drawing."""
+
+    def __init__(self, like: torch.Tensor) -> None:
+        self.like = like
+        self._slots: dict[str, torch.Tensor] = {}
+
+    def zeros(self, slot: str, size: Sequence[int]) -> torch.Tensor:
+        """Return zeros of this size, in the memory that the slot's last ones were in."""
+        count = math.prod(size)
+        if slot not in self._slots or self._slots[slot].numel() < count:
+            self._slots[slot] = torch.empty(count, dtype=self.like.dtype, device=self.like.device)
+        return self._slots[slot][:count].view(list(size)).zero_()
+
+
+def _add_body(out: torch.Tensor, shape: Shape, origin: Array, voxel: Array, pool: _Pool) -> None:
     low, high = shape.bounds()
     first = np.clip(np.floor((low - origin) / voxel - 0.5), 0, None).astype(int)
     stop = np.minimum(np.ceil((high - origin) / voxel + 0.5) + 1, out.shape).astype(int)
@@ -75,12 +94,13 @@ def _add_body(out: torch.Tensor, shape: Shape, origin: Array, voxel: Array) -> N
         return
     box = tuple(slice(int(a), int(b)) for a, b in zip(first, stop, strict=True))
     corner = origin + first * voxel
-    light = _body(shape, (stop - first).tolist(), corner, voxel, out)
+    light = _body(shape, (stop - first).tolist(), corner, voxel, pool)
     out[box].add_(light, alpha=shape.brightness)
 
 
-def _body(shape: Shape, size: list[int], corner: Array, voxel: Array, like: torch.Tensor) -> torch.Tensor:
+def _body(shape: Shape, size: list[int], corner: Array, voxel: Array, pool: _Pool) -> torch.Tensor:
     """Return one body over its brightness on a box: the maximum over its parts."""
+    like = pool.like
     axes = [corner[d] + voxel[d] * np.arange(size[d]) for d in range(3)]
     if isinstance(shape, Ellipsoid):
         return ellipsoid_light(shape, axes, voxel, like)
@@ -92,7 +112,7 @@ def _body(shape: Shape, size: list[int], corner: Array, voxel: Array, like: torc
             Ellipsoid(shape.centre_um, (shape.radius_um,) * 3, wall_um=wall), axes, voxel, like
         )
     if isinstance(shape, (Tube, Union)):
-        return _tubes_and_others(shape, size, corner, voxel, like)
+        return _tubes_and_others(shape, size, corner, voxel, pool)
     if isinstance(shape, Ball):
         out = torch.zeros(size, dtype=like.dtype, device=like.device)
         add_balls(out, [Ball(shape.centre_um, shape.radius_um, shape.inner_um)], corner, voxel)
@@ -103,41 +123,43 @@ def _body(shape: Shape, size: list[int], corner: Array, voxel: Array, like: torc
 
 
 def _tubes_and_others(
-    shape: Tube | Union, size: list[int], corner: Array, voxel: Array, like: torch.Tensor
+    shape: Tube | Union, size: list[int], corner: Array, voxel: Array, pool: _Pool
 ) -> torch.Tensor:
     tubes: list[tuple[Tube, float]] = []
     others: list[tuple[Shape, float]] = []
     _sort_parts(shape, 1.0, tubes, others)
-    out = torch.zeros(size, dtype=like.dtype, device=like.device)
+    out = pool.zeros("body", size)
     if tubes:
         capsules = Capsules.of(tubes, thin_limit_um(list(voxel)) if isinstance(shape, Tube) else 0.0)
         thick = is_thick(capsules, list(voxel))
         if thick.any():
             hollow = bool((capsules.inner_a[thick] >= 0).any())
-            lumen = torch.zeros_like(out) if hollow else None
+            lumen = pool.zeros("lumen", size) if hollow else None
             draw(out, lumen, capsules[thick], corner, voxel)
             if lumen is not None:
                 out -= lumen
         if not thick.all():
-            poured = torch.zeros_like(out) if thick.any() else out
+            poured = pool.zeros("poured", size) if thick.any() else out
             pour(poured, capsules[~thick], corner, voxel)
             # where thin branches meet, their light adds up beyond a full voxel
             poured.clamp_(max=float(capsules.level[~thick].max()))
             if poured is not out:
                 torch.maximum(out, poured, out=out)
     for part, level in others:
-        _raise_part(out, part, level, corner, voxel)
+        _raise_part(out, part, level, corner, voxel, pool)
     return out
 
 
-def _raise_part(out: torch.Tensor, part: Shape, level: float, corner: Array, voxel: Array) -> None:
+def _raise_part(
+    out: torch.Tensor, part: Shape, level: float, corner: Array, voxel: Array, pool: _Pool
+) -> None:
     low, high = part.bounds()
     first = np.clip(np.floor((low - corner) / voxel - 0.5), 0, None).astype(int)
     stop = np.minimum(np.ceil((high - corner) / voxel + 0.5) + 1, out.shape).astype(int)
     if (stop <= first).any():
         return
     box = tuple(slice(int(a), int(b)) for a, b in zip(first, stop, strict=True))
-    light = _body(part, (stop - first).tolist(), corner + first * voxel, voxel, out)
+    light = _body(part, (stop - first).tolist(), corner + first * voxel, voxel, pool)
     torch.maximum(out[box], light.mul_(level), out=out[box])
 
 

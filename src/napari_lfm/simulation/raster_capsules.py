@@ -124,7 +124,7 @@ def box_batches(
     first = np.floor(np.clip(low, 0, None)).astype(np.int64)
     last = np.ceil(np.minimum(high, np.asarray(shape) - 1)).astype(np.int64)
     need = np.maximum(last - first + 1, 1)
-    step = np.where(need <= 8, 2, np.where(need <= 32, 4, 16))
+    step = np.where(need <= 8, 2, np.where(need <= 16, 4, 8))
     need = np.minimum(-(-need // step) * step, shape)
     first = np.clip(first, 0, np.asarray(shape) - need)
     code = (need[:, 0] * 100_000 + need[:, 1]) * 100_000 + need[:, 2]

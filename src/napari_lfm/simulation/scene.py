@@ -122,14 +122,20 @@ def thinned(scene: Scene, share: float, rng: np.random.Generator) -> Scene:
 def render(scene: Scene, grid: Grid, name: str = "phantom") -> xr.DataArray:
     """Return the mean fluorophore concentration in every voxel, float32, dims ``z y x``.
 
-    Shapes add up where they overlap. Only the voxels that a shape can reach are visited.
+    Shapes add up where they overlap. Only the voxels that a shape can reach are visited. This is the
+    reference; `napari_lfm.simulation.raster.rasterise` does the same faster.
     """
     axes = grid.axes()
     out = np.zeros(grid.shape, np.float32)
     for shape in scene.shapes:
         paint(out, shape, axes, grid.voxel_um)
+    return as_volume(out, scene, grid, name)
+
+
+def as_volume(data: npt.NDArray[np.float32], scene: Scene, grid: Grid, name: str = "phantom") -> xr.DataArray:
+    """Return a scene's voxels with their coordinates, dims ``z y x``, and what the scene holds."""
     return labelled(
-        out,
+        data,
         "zyx",
         dict(zip("zyx", grid.voxel_um, strict=True)),
         dict(zip("zyx", grid.origin_um, strict=True)),
