@@ -58,7 +58,7 @@ def run(
     white, dark : the same, optional
         White and dark frame of a light field.
     microscope : Microscope, dict, name or path, optional
-        The optics; default those that the image carries.
+        The optics; default those that the image carries, else those of the model.
     lattice : Lattice, dict or path, optional
         Calibration; default the one that the image carries, else the method calibrates by itself.
     layout : str
@@ -68,7 +68,7 @@ def run(
     voxel_um : tuple of float, optional
         Voxel size (z, y, x) of a stack that does not say it.
     model : str, optional
-        Id or folder of a trained model.
+        Id or folder of a trained model; default, for methods that need one, the one that fits best.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``mps``.
     memory_gib : float, optional
@@ -148,11 +148,15 @@ def build_request(
     values = make_parameters(runner, parameters or {})
     optics = as_microscope(microscope)
     names = {"image": image, "white": white, "dark": dark}
-    inputs = {
-        name: read_input(what, runner, optics, layout if name == "image" else "auto", axes, voxel_um, name)
-        for name, what in names.items()
-        if what is not None
-    }
+
+    def read(of: Microscope | None) -> dict[str, xr.DataArray]:
+        return {
+            name: read_input(what, runner, of, layout if name == "image" else "auto", axes, voxel_um, name)
+            for name, what in names.items()
+            if what is not None
+        }
+
+    inputs = read(optics)
     carried = inputs["image"].attrs
     if optics is None and carried.get("microscope"):
         optics = as_microscope(carried["microscope"])
@@ -176,6 +180,12 @@ def build_request(
     if not any(p.severity == "error" for p in notes):
         request = replace(request, region_px=region)
     # a region that is refused, the method refuses too
+    complete = getattr(runner, "complete", None)
+    if complete is not None:  # what the method knows itself, such as the microscope of its model
+        request, more = complete(request)
+        notes = [*notes, *more]
+        if optics is None and request.microscope is not None:
+            request = replace(request, inputs=read(request.microscope))  # now with sizes
     return request, list(dict.fromkeys([*notes, *runner.check(request)]))
 
 

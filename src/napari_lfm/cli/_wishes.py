@@ -36,8 +36,18 @@ class Wish:
         if self.repeats:
             from napari_lfm.io.provenance import changed_inputs
 
-            problems = [*problems, *changed_inputs(self.repeats, request.inputs)]
+            problems = [*problems, *changed_inputs(self.repeats, request.inputs), *self._changed_model()]
         return request, problems
+
+    def _changed_model(self) -> list[Problem]:
+        """Return what is wrong where the model of the first run is another one now."""
+        record = self.repeats.get("model")
+        if not record or not self.keywords.get("model"):
+            return []
+        from napari_lfm.methods.chosen_model import changed_model
+        from napari_lfm.networks.registry import find_model
+
+        return changed_model(record, find_model(str(self.keywords["model"])))
 
 
 def from_options(method: str, image: Path, settings: Sequence[str], given: Mapping[str, Any]) -> Wish:
@@ -85,7 +95,7 @@ def from_result(path: Path, settings: Sequence[str], given: Mapping[str, Any]) -
         "layout": record.get("layout", "auto"),
         "axes": read.get("axes"),
         "voxel_um": tuple(read["voxel_um"]) if "voxel_um" in read else None,
-        "model": (record.get("model") or {}).get("id"),
+        "model": _model_of(record.get("model") or {}, path.parent),
         "device": _present(str(record.get("device", "auto")).partition(":")[0]),
         "memory_gib": record.get("memory_gib"),
         "region_px": tuple(record["region_px"]) if record.get("region_px") else None,
@@ -93,6 +103,8 @@ def from_result(path: Path, settings: Sequence[str], given: Mapping[str, Any]) -
     if given.get("layout") == "auto":
         given = {**given, "layout": None}
     kept.update({k: v for k, v in _keywords(given).items() if v is not None})
+    if given.get("model") is not None:  # then it need not be the one of the first run
+        record = {k: v for k, v in record.items() if k != "model"}
     parameters = {**record.get("parameters", {}), **parse_settings(settings)}
     return Wish(str(record["method"]), sources["image"], kept, parameters, record)
 
@@ -147,6 +159,15 @@ def _found(source: str, beside: Path) -> Path:
         f"The file that the result was made from is not there any more: {source}.",
         "Put it back, or beside the result.",
     )
+
+
+def _model_of(record: Mapping[str, Any], beside: Path) -> str | None:
+    """Return the model of the first run: its folder where it has no place among the others, else its id."""
+    folder = record.get("folder")
+    for candidate in (Path(folder), beside / folder) if folder else ():
+        if (candidate / "card.json").exists():
+            return str(candidate)
+    return record.get("id")
 
 
 def _present(device: str) -> str:

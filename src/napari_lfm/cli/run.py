@@ -43,7 +43,9 @@ def run(
     again: Annotated[
         Path | None, typer.Option("--from", help="Run again what made this result.", metavar="RESULT")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Trained model: id or folder.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Trained model: id or folder; the best fitting one unless given.")
+    ] = None,
     microscope: Microscope = None,
     grid: Annotated[Path | None, typer.Option(help="Lenslet grid from 'napari-lfm calibrate'.")] = None,
     white: Annotated[Path | None, typer.Option(help="White frame.")] = None,
@@ -228,6 +230,7 @@ def _keep(preview: Preview, request: Request, output: Path) -> Path:
         memory_gib=request.memory_gib,
         region_px=request.region_px,
         layout=request.layout,
+        model=preview.provenance.get("model"),
         stopped_after=preview.progress.step,
         stopped_of=preview.progress.total,
     )

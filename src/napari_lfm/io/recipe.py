@@ -49,7 +49,7 @@ def as_command(
     words = ["napari-lfm", "run", str(provenance["method"]), sources.get("image", "INPUT.tif"), "-o", output]
     model = provenance.get("model")
     if model:
-        words += ["--model", str(model["id"])]
+        words += ["--model", str(model.get("folder") or model["id"])]
     microscope = provenance.get("microscope")
     if provenance.get("microscope_source"):
         words += ["--microscope", str(provenance["microscope_source"])]
@@ -142,7 +142,8 @@ def as_python(provenance: Mapping[str, Any], *, output: str = "result.tif") -> s
         if name != "image":
             keywords.append(f"{name}={name}")
     if provenance.get("model"):
-        keywords.append(f"model={provenance['model']['id']!r}")
+        model = provenance["model"]
+        keywords.append(f"model={(model.get('folder') or model['id'])!r}")
     for name, default in (("layout", "auto"), ("device", "auto"), ("memory_gib", None), ("region_px", None)):
         value = provenance.get(name, default)
         if value != default:

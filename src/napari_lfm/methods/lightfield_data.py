@@ -13,8 +13,9 @@ from napari_lfm.core.problems import Problem, RequestError, raise_for
 from napari_lfm.io.check import check_pixels
 from napari_lfm.lightfield.calibrate import calibrate, check_pitch
 from napari_lfm.lightfield.grid import cell_grid
-from napari_lfm.lightfield.rectify import Rectified, from_lenslet_image, from_vuts, rectify
+from napari_lfm.lightfield.rectify import Rectified, from_lenslet_image, from_vuts
 from napari_lfm.lightfield.white import check_white
+from napari_lfm.methods.pixels import rectify_at, resample_cells
 from napari_lfm.methods.region import region_of
 from napari_lfm.optics.microscope import Microscope, nearest_odd
 
@@ -51,6 +52,8 @@ class LightfieldData:
     pixel_um : float
         Object-space size of one input pixel: the camera's for raw frames, a lenslet's N-th part for frames
         that came rectified.
+    offset_counts : float
+        Mean grey value that was taken off as the camera's offset.
     """
 
     rectified: Rectified
@@ -60,6 +63,7 @@ class LightfieldData:
     frame_spacing_s: float | None
     is_movie: bool
     pixel_um: float
+    offset_counts: float = 0.0
 
     @property
     def n_pixels(self) -> int:
@@ -225,6 +229,8 @@ def _layout_problems(request: Request) -> list[Problem]:
 def expected_cells(request: Request) -> tuple[int, tuple[int, int]]:
     """Return (N, cells (rows, columns)): exact for a known lattice, else from the nominal pitch.
 
+    N is that of the input; `prepare` can be asked for another one.
+
     Raises
     ------
     RequestError
@@ -252,8 +258,14 @@ def expected_cells(request: Request) -> tuple[int, tuple[int, int]]:
     return nearest_odd(pitch), (max(1, rows), max(1, columns))
 
 
-def prepare(request: Request) -> Iterator[Progress | LightfieldData]:
+def prepare(request: Request, n_pixels: int | None = None) -> Iterator[Progress | LightfieldData]:
     """Calibrate if needed, rectify, and yield the data last.
+
+    Parameters
+    ----------
+    request : Request
+    n_pixels : int, optional
+        Pixels per lenslet that are wanted, odd; default those of the input.
 
     Raises
     ------
@@ -270,7 +282,8 @@ def prepare(request: Request) -> Iterator[Progress | LightfieldData]:
     region, _ = region_of(request)
     is_movie = image.dims[0] == "t" and image.ndim == 3
     if "v" in image.dims:
-        yield _data(from_vuts(np.asarray(image, np.float32)), None, microscope, image, rectified_before=True)
+        views = from_vuts(np.asarray(image, np.float32))
+        yield _data(resample_cells(views, n_pixels), None, microscope, image, came_with=views.cell_px[1])
         return
     frames, white, dark = image.data, request.inputs.get("white"), request.inputs.get("dark")
     if request.layout.startswith("lenslet:"):
@@ -278,8 +291,10 @@ def prepare(request: Request) -> Iterator[Progress | LightfieldData]:
         level = np.float32(0) if dark is None else _mean_frame(dark)
         flat = None
         if white is not None:
-            flat = from_lenslet_image(np.asarray(white, np.float32) - level, n).image[0]
-        yield _data(from_lenslet_image(frames - level, n), flat, microscope, image, rectified_before=True)
+            seen_white = from_lenslet_image(np.asarray(white, np.float32) - level, n)
+            flat = resample_cells(seen_white, n_pixels).image[0]
+        lenslets = resample_cells(from_lenslet_image(frames - level, n), n_pixels)
+        yield _data(lenslets, flat, microscope, image, float(np.mean(level)), came_with=n)
         return
     lattice = request.lattice
     first = image.isel(t=0) if is_movie else image
@@ -293,7 +308,7 @@ def prepare(request: Request) -> Iterator[Progress | LightfieldData]:
         lattice = calibrate(raw=first, white=white, dark=dark, microscope=microscope)
         raise_for(check_pitch(lattice, microscope))
         yield Progress(1, 1, "Finding the lenslets", values={"pitch_px": float(np.mean(lattice.pitch_px))})
-    n = nearest_odd(lattice.pitch_px[1])
+    n = n_pixels or nearest_odd(lattice.pitch_px[1])
     if dark is not None:
         offset = np.asarray(dark, np.float32)
     else:
@@ -303,7 +318,7 @@ def prepare(request: Request) -> Iterator[Progress | LightfieldData]:
             guess = min(guess, float(np.quantile(np.asarray(image[0] if is_movie else image), 0.001)))
         offset = np.full(image.shape[-2:], guess, np.float32)
     yield Progress(0, 1, "Rectifying")
-    rectified = rectify(frames, lattice, n, dark=offset, region_px=region)
+    rectified = rectify_at(frames, lattice, n, dark=offset, region_px=region)
     if min(rectified.cells) < MIN_LENSLETS:
         rows, columns = rectified.cells
         raise RequestError(
@@ -313,9 +328,9 @@ def prepare(request: Request) -> Iterator[Progress | LightfieldData]:
         )
     flat = None
     if white is not None:
-        flat = rectify(np.asarray(white, np.float32), lattice, n, dark=offset, region_px=region).image[0]
+        flat = rectify_at(np.asarray(white, np.float32), lattice, n, dark=offset, region_px=region).image[0]
     yield Progress(1, 1, "Rectifying")
-    yield _data(rectified, flat, microscope, image)
+    yield _data(rectified, flat, microscope, image, float(offset.mean()))
 
 
 def _mean_frame(dark: xr.DataArray) -> np.ndarray:
@@ -328,14 +343,18 @@ def _data(
     white: np.ndarray | None,
     microscope: Microscope,
     image: xr.DataArray,
-    rectified_before: bool = False,
+    offset_counts: float = 0.0,
+    came_with: int | None = None,
 ) -> LightfieldData:
+    """Put everything together; `came_with` is N of frames that were rectified before."""
     is_movie = image.ndim == 3
     spacing = None
     if is_movie and "t" in image.coords and image.sizes["t"] > 1:
         times = image.coords["t"].values
         spacing = float(times[1] - times[0]) or None
     pixel = microscope.object_pixel_um
-    if rectified_before and microscope.lenslet_um is not None:
-        pixel = microscope.lenslet_um / rectified.cell_px[1]  # no longer the camera's pixels
-    return LightfieldData(rectified, white, microscope, rectified.lattice, spacing, is_movie, pixel)
+    if came_with is not None and microscope.lenslet_um is not None:
+        pixel = microscope.lenslet_um / came_with  # no longer the camera's pixels
+    return LightfieldData(
+        rectified, white, microscope, rectified.lattice, spacing, is_movie, pixel, offset_counts
+    )
