@@ -96,16 +96,21 @@ class FolderPairs:
         self._cache_bytes = cache_bytes
         self._paths = self._find()
         names = self._with_common_shapes()
-        if len(names) < 2:
+        order = [names[i] for i in numpy_rng(seed, 0, _SPLIT).permutation(len(names))]
+        count = min(max(round(validation_share * len(order)), 1), len(order) - 1)
+        # these are read now: training must not find out in an hour that it cannot be judged
+        aside: list[str] = []
+        while order and len(aside) < count:
+            if self._pair(name := order.pop(0)) is not None:
+                aside.append(name)
+        if not aside or not order:
+            usable = len(aside) + len(order)
             raise RequestError(
-                f"{self.folder} holds {len(names)} usable pair{'s' * (len(names) != 1)} of images; "
+                f"{self.folder} holds {usable} usable pair{'s' * (usable != 1)} of images. "
                 + " ".join(p.message for p in self.problems[:3]),
                 "At least two are needed, one to train on and one to validate.",
             )
-        order = numpy_rng(seed, 0, _SPLIT).permutation(len(names))
-        aside = min(max(round(validation_share * len(names)), 1), len(names) - 1)
-        self.validation_names = tuple(sorted(names[i] for i in order[:aside]))
-        self.train_names = tuple(sorted(names[i] for i in order[aside:]))
+        self.validation_names, self.train_names = tuple(sorted(aside)), tuple(sorted(order))
 
     def batch(self, index: int, size: int) -> dict[str, torch.Tensor]:
         """Return batch number `index`: random crops of random training pairs.
@@ -125,20 +130,19 @@ class FolderPairs:
         return _stack([self._draw(rng) for _ in range(size)])
 
     def validation(self) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
-        """Give name and central crop, a batch of one, of every pair that was set aside."""
-        usable = 0
+        """Give name and central crop, a batch of one, of every pair that was set aside.
+
+        Raises
+        ------
+        RequestError
+            If one of them went away.
+        """
         for name in self.validation_names:
             pair = self._pair(name)
-            if pair is None:
-                continue
-            usable += 1
+            if pair is None:  # good when the run began
+                raise RequestError(str(self.problems[-1]), "Put the file back.")
             _, rooms = self._rooms(pair)
             yield name, _stack([self._cut(pair, [room // 2 for room in rooms], ())])
-        if not usable:
-            raise RequestError(
-                f"None of the {len(self.validation_names)} pairs set aside in {self.folder} for validation "
-                f"can be used. {self.problems[-1]}"
-            )
 
     def notes(self) -> list[str]:
         """Return a sentence for every pair skipped since the last call."""

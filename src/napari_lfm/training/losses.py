@@ -6,6 +6,7 @@ the mean over everything. `Sum` and `combine` weight several and report each.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -124,10 +125,10 @@ def target_scale(target: Tensor, percentile: float = 99.9) -> Tensor:
     target : Tensor
         Shape (B, ...).
     percentile : float
-        0 to 100; the nearest voxel at or above it, no interpolation.
+        0 to 100; the lowest value that so many percent of the voxels do not exceed.
     """
     flat = target.detach().float().flatten(1)
-    rank = min(max(round(percentile / 100 * flat.shape[1] + 0.5), 1), flat.shape[1])
+    rank = min(max(math.ceil(percentile / 100 * flat.shape[1] - 1e-6), 1), flat.shape[1])
     found = flat.kthvalue(rank, dim=1).values  # quantile() refuses more than 16 million values
     return torch.where(found > 0, found, torch.ones_like(found))
 
@@ -239,8 +240,7 @@ class Reprojection:
     """``sum (P x - y)^2 / v / sum y^2 / v``: how badly a volume explains the measured image.
 
     v is the variance of a camera's pixel, ``v = gain max(y, 0) + read_variance``, at least a hundredth of
-    its mean in the image. The share lies at 0 for a perfect volume and 1 for an empty one, whatever the
-    exposure.
+    its mean in the image. The loss is 0 for a perfect volume and 1 for an empty one, whatever the exposure.
 
     Attributes
     ----------
@@ -258,17 +258,20 @@ class Reprojection:
     read_variance: float = 0.0
 
     def __call__(self, volume: Tensor, image: Tensor, variance: Tensor | None = None) -> Tensor:
-        """Return the mean over samples; `variance`, of the image's shape, overrides the camera's."""
+        """Return the mean over samples; `variance` (above 0, the image's shape) overrides the camera's."""
         with torch.autocast(volume.device.type, enabled=False):
             y = image.float()
-            v = self.gain * y.clamp_min(0) + self.read_variance if variance is None else variance.float()
-            v = v.flatten(1)
-            mean = v.mean(1, keepdim=True)
-            # a frame without light says nothing about the camera
-            weight = torch.where(mean > 0, torch.maximum(v, 0.01 * mean), 1.0).reciprocal()
+            v = (self._variance(y) if variance is None else variance.float()).flatten(1)
+            weight = v.reciprocal()
             difference = (self.project(volume.float()) - y).flatten(1)
             power = (y.flatten(1).square() * weight).sum(1)
             return ((difference.square() * weight).sum(1) / torch.where(power > 0, power, 1.0)).mean()
+
+    def _variance(self, y: Tensor) -> Tensor:
+        v = self.gain * y.clamp_min(0) + self.read_variance
+        mean = v.mean(tuple(range(1, v.dim())), keepdim=True)
+        # a frame without light says nothing about the camera
+        return torch.where(mean > 0, torch.maximum(v, 0.01 * mean), 1.0)
 
 
 @dataclass(frozen=True)
