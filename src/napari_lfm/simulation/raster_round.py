@@ -90,7 +90,7 @@ def _ellipsoid_share(shape: Ellipsoid, axes: list[Array], sub: Array, like: torc
     both = unit.T @ unit
     slopes = [linear(row) for row in both]
     width2 = sum((s * s) * float(h) ** 2 for s, h in zip(slopes, sub, strict=True)) / rho2
-    rho, width = rho2.sqrt(), width2.clamp_(min=1e-12).sqrt()  # type: ignore[union-attr]
+    rho, width = rho2.sqrt(), width2.clamp_(min=1e-12).sqrt()
     edge = torch.ones((1, 1, 1), dtype=like.dtype, device=like.device)
     if shape.bumps is not None:
         edge = torch.zeros_like(rho)

@@ -121,7 +121,7 @@ class Ellipsoid:
 
     def unit_map(self) -> Array:
         """Return the 3 x 3 matrix that takes positions around the centre to the unit ball."""
-        return np.asarray(self.rotation).T / np.asarray(self.radii_um)[:, None]
+        return np.asarray(np.asarray(self.rotation).T / np.asarray(self.radii_um)[:, None], np.float64)
 
     def refinement(self, voxel_um: Sequence[float], per_radius: float = 1.5) -> tuple[int, int, int]:
         """Return how many samples per voxel (z, y, x) resolve the shape."""

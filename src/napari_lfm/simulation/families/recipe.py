@@ -50,7 +50,7 @@ class _Draw:
         for lines, 3 for points. Dyes make up for most of it, not for all.
         """
         share = min(2 * thick_um / (self.lenslet_um / 3), 1.0) ** power
-        return self.light / share**0.85
+        return float(self.light / share**0.85)
 
 
 def _vesicles(d: _Draw) -> Scene:

@@ -71,7 +71,7 @@ def _branch(
     ways /= np.maximum(np.linalg.norm(ways, axis=1, keepdims=True), 1e-9)
     track = np.concatenate([point[None], point + np.cumsum(step * ways, 0)])
     track = _folded(track, box, radius)
-    out = ((track[:, 1:] < box.low_um[1:]) | (track[:, 1:] > box.high_um[1:])).any(1)
+    out = np.asarray(((track[:, 1:] < box.low_um[1:]) | (track[:, 1:] > box.high_um[1:])).any(1))
     out[0] = False
     leaves = bool(out.any())
     if leaves:
