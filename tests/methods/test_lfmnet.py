@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 from napari_lfm.core.events import Event, Preview, Progress, Result
@@ -17,7 +18,6 @@ from napari_lfm.methods.base import Method, Request, get_method, make_parameters
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import torch
     from tests.methods.conftest import Nets  # only for reading
 
     from napari_lfm.optics.microscope import Microscope
@@ -451,3 +451,37 @@ def test_a_region_of_the_field(make: Make, tiny: Microscope, nets: Nets) -> None
     assert part.shape[1] < whole.shape[1]
     at = [(origin_of(part)[d] - origin_of(whole)[d]) / spacing_of(whole)[d] for d in ("y", "x")]
     np.testing.assert_allclose(at, np.round(at), atol=1e-3)
+
+
+PAPER = {
+    "architecture": "lfmnet-paper",
+    "network": {"n_depths": 9, "fov": 3, "n_pixels": 9},
+    "voxels_per_lenslet": None,
+    "scalers": {"input_max": 255.0},
+}
+
+
+@pytest.fixture
+def paper(nets: Nets) -> Any:
+    """A model of the published network, small, scaled as its authors' checkpoints are."""
+    from napari_lfm.networks.lfmnet import LFMNet
+
+    torch.manual_seed(1)
+    net = LFMNet(n_depths=9, fov=3, n_pixels=9).eval()
+    nets.put(net, **PAPER)  # type: ignore[arg-type]
+    return net
+
+
+def test_the_published_network_sees_the_whole_image(make: Make, paper: Any) -> None:
+    image = lenslets(11, 13)
+    fields = {"inputs": {"image": image}, "layout": "lenslet:9", "lattice": None}
+    volume = volume_of(make(fields, tile_lenslets=4))
+    with torch.no_grad():
+        expected = paper.volume_of(torch.from_numpy(image.values / np.float32(255))[None])[0]
+    np.testing.assert_allclose(volume, expected, atol=1e-5)
+    assert volume.shape == METHOD.estimate(make(fields)).output_shape == (9, 99, 117)
+    problems = METHOD.check(make({**fields, "memory_gib": 0.445}))
+    assert "has to see the whole image at once" in problems[-1].message
+    assert problems[-1].severity == "error"
+    region = METHOD.check(make({"region_px": (0, 0, 90, 90)}))
+    assert any(p.field == "region" and p.severity == "warning" for p in region)

@@ -170,3 +170,19 @@ def test_fine_volumes_are_refined_at_a_sampling_that_can_be_done(
     notes = [p.message for p in METHOD.check(request)]
     assert any("the volume has 7" in note for note in notes)
     assert METHOD.estimate(request).output_shape == (9, 11 * 7, 13 * 7)
+
+
+def test_a_finer_volume_projects_back_as_the_coarse_one(recording: Recording, make_request: Make) -> None:
+    """A residual belongs to the volume, not to its sampling."""
+    from napari_lfm.core.labelled import labelled, origin_of, spacing_of
+    from napari_lfm.methods.reproject import reproject
+
+    request = make_request(iterations=3)
+    coarse = result_of(list(RL.run(request))).outputs["volume"]
+    assert isinstance(coarse, xr.DataArray)
+    step, first = spacing_of(coarse), origin_of(coarse)
+    third = {d: s / 3 if d != "z" else s for d, s in step.items()}
+    start = {d: first[d] - (step[d] / 3 if d != "z" else 0) for d in first}
+    fine = labelled(np.kron(coarse.values, np.ones((1, 3, 3))), "zyx", third, start)
+    residuals = [reproject(v, request).relative_residual for v in (coarse, fine)]
+    assert residuals[1] == pytest.approx(residuals[0], rel=0.03)

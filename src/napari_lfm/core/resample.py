@@ -70,7 +70,7 @@ def resample_onto(image: xr.DataArray, reference: xr.DataArray) -> tuple[xr.Data
         keep[dim] = np.flatnonzero(inside)
         positions.append(np.clip(index[inside], 0, size - 1))
         if size > 1 and step.get(dim, pitch) > 1.2 * pitch:
-            data = _box_average(data, axis, step[dim] / pitch)
+            data = box_average(data, axis, step[dim] / pitch)
     for axis, index in enumerate(positions):
         data = _interpolate(data, axis, index)
     common = reference.isel(keep)
@@ -87,7 +87,7 @@ def _resample_turned(image: xr.DataArray, reference: xr.DataArray) -> tuple[xr.D
     for axis in range(n):
         ratio = float(np.abs(matrix[axis, :n]).max())
         if data.shape[axis] > 1 and ratio > 1.2:
-            data = _box_average(data, axis, ratio)
+            data = box_average(data, axis, ratio)
     shape = reference.shape
     inside = np.ones(shape, bool)
     for axis in range(n):
@@ -135,7 +135,7 @@ def _names(image: xr.DataArray) -> str:
     return " ".join(map(str, image.dims))
 
 
-def _box_average(data: np.ndarray, axis: int, width: float) -> np.ndarray:
+def box_average(data: np.ndarray, axis: int, width: float) -> np.ndarray:
     """Average over a running window of `width` samples, a real number: the two end samples count partly."""
     from scipy.ndimage import correlate1d
 

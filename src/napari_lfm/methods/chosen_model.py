@@ -219,9 +219,9 @@ def planes_of_card(
     else:
         step = spacing if z_step_um is None else z_step_um
         depths = low + step * np.arange(int(np.floor((high - low) / step + 1e-6)) + 1)
-    position = np.interp(depths, known, np.arange(len(known)))
-    near = np.round(position)
-    position = np.where(np.abs(position - near) < _TOLERANCE, near, position)
+    position: np.ndarray = np.interp(depths, known, np.arange(len(known)))
+    near = np.rint(position)
+    position[:] = np.where(np.abs(position - near) < _TOLERANCE, near, position)
     lower = np.floor(position).astype(int)
     upper = np.ceil(position).astype(int)
     return Planes(depths, order[lower], order[upper], position - lower)

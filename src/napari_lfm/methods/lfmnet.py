@@ -125,7 +125,7 @@ class Lfmnet:
                 yield from self._frames(request, entry, data, plan, network, device, started)
                 return
             except (MemoryError, RuntimeError) as error:
-                if isinstance(error, RequestError) or not is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
             smaller = plan.with_smaller_tiles()
             if smaller is not None:

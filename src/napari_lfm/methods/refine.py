@@ -99,8 +99,8 @@ def start_from(solver: RichardsonLucy, volume: torch.Tensor) -> State:
     if solver.n_fine < len(g.planes):
         parts.append(torch.ones_like(empty) - parts[1])
     seen = (m.response > 0).expand_as(m.data)
-    target = m.data[seen].double()
-    columns = [solver.predict(State(part, nothing))[seen].double() for part in parts]
+    target = m.data[seen].cpu().double()  # not every device has doubles
+    columns = [solver.predict(State(part, nothing))[seen].cpu().double() for part in parts]
     columns += [torch.ones_like(target), -torch.ones_like(target)] if solver.options.fit_offset else []
     levels = _fit(columns, target)
     even = _fit([columns[1], *columns[len(parts) :]], target)[0]
@@ -123,9 +123,9 @@ def _fit(columns: Sequence[torch.Tensor], target: torch.Tensor) -> np.ndarray:
     """Return non-negative weights of `columns` that come nearest to `target`."""
     a = torch.stack(list(columns), 1)
     # the normal equations' square root: a few numbers instead of all pixels
-    gram = (a.T @ a).cpu().numpy()
+    gram = (a.T @ a).numpy()
     values, vectors = np.linalg.eigh(gram)
     root = np.sqrt(np.maximum(values, 1e-14 * values[-1]))
-    right = (vectors.T @ (a.T @ target).cpu().numpy()) / root
+    right = (vectors.T @ (a.T @ target).numpy()) / root
     weights, _ = nnls(root[:, None] * vectors.T, right)
     return np.asarray(weights)

@@ -13,6 +13,7 @@ from napari_lfm.core.devices import pick_device
 from napari_lfm.core.events import Progress
 from napari_lfm.core.labelled import affine_of, labelled
 from napari_lfm.core.problems import RequestError
+from napari_lfm.core.resample import box_average
 from napari_lfm.lightfield.rectify import unrectify
 from napari_lfm.methods.deconvolve_lightfield import DeconvolutionState, DeconvolveParameters
 from napari_lfm.methods.lightfield_data import LightfieldData, prepare
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
     from napari_lfm.methods.base import Request
     from napari_lfm.methods.solver import RichardsonLucy
+
+MOST_VOXELS = 5
+"""Voxels per lenslet of the projector at most: volumes that are finer are averaged."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def reproject(volume: xr.DataArray, request: Request, frame: int = 0) -> Reproje
     else:
         data = _prepared(request)
         z_um = _depths(volume)
-        solver = _solver(request, data, z_um, frame)
+        solver = _solver(request, data, z_um, _voxels(volume, data), frame)
         channels = _sampled(volume, data, solver, frame)
         light = solver.measurement.response * solver.projector.project(channels)
         predicted, offset = _matched(light, solver)
@@ -121,7 +125,17 @@ def _depths(volume: xr.DataArray) -> np.ndarray:
     return depths
 
 
-def _solver(request: Request, data: LightfieldData, z_um: np.ndarray, frame: int) -> RichardsonLucy:
+def _voxels(volume: xr.DataArray, data: LightfieldData) -> int:
+    """Return the voxels per lenslet of a volume, cut to what a projector is made for."""
+    lenslet = data.microscope.lenslet_um
+    assert lenslet is not None
+    step = float(np.linalg.norm(affine_of(volume)[:-1, volume.dims.index("x")]))
+    return int(np.clip(round(lenslet / max(step, 1e-9)), 1, MOST_VOXELS))
+
+
+def _solver(
+    request: Request, data: LightfieldData, z_um: np.ndarray, voxels: int, frame: int
+) -> RichardsonLucy:
     """Build the projector for exactly the volume's planes; no guard planes, nothing is solved."""
     step = float(z_um[1] - z_um[0]) if len(z_um) > 1 else 1.0
     given = request.parameters if isinstance(request.parameters, DeconvolveParameters) else None
@@ -129,7 +143,7 @@ def _solver(request: Request, data: LightfieldData, z_um: np.ndarray, frame: int
         z_min_um=float(min(z_um[0], z_um[-1])),
         z_max_um=float(max(z_um[0], z_um[-1])),
         z_step_um=abs(step),
-        voxels_per_lenslet=given.voxels_per_lenslet if given else 3,
+        voxels_per_lenslet=given.voxels_per_lenslet if given else voxels,
         vignetting=given.vignetting if given else "pupil",
         guard_planes=False,
         anti_aliasing=False,
@@ -158,8 +172,13 @@ def _sampled(volume: xr.DataArray, data: LightfieldData, solver: RichardsonLucy,
     shift = np.eye(4)
     shift[1, 3], shift[2, 3] = -my * sy, -mx * sx
     matrix = np.linalg.inv(affine_of(volume)) @ to_world @ shift
+    fine = np.asarray(volume, np.float32)
+    for axis in (1, 2):  # what is finer than the projector's voxels is averaged first
+        ratio = float(np.linalg.norm(matrix[axis, 1:3]))
+        if ratio > 1.2:
+            fine = box_average(fine, axis, ratio)
     values = ndimage.affine_transform(
-        np.asarray(volume, np.float32),
+        fine,
         matrix[:3, :3],
         matrix[:3, 3],
         output_shape=(len(g.planes), ty * sy, tx * sx),
