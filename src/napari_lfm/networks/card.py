@@ -176,7 +176,7 @@ def card_bytes(card: ModelCard) -> bytes:
 
 def is_valid_id(text: str) -> bool:
     """Return whether a text may be the id of a model."""
-    return re.match(_ID, text) is not None
+    return re.fullmatch(_ID, text) is not None
 
 
 def is_pickle_name(name: str) -> bool:

@@ -142,7 +142,8 @@ def _differs(what: str, old: object, new: object) -> str:
     def said(value: object) -> str:
         return f"{value:.4g}" if isinstance(value, float) else str(value)
 
-    return f"The model was trained for {what} {said(old)}, and this microscope has {said(new)}."
+    again = "NA " if what == "NA" else ""  # "has 0.9" alone says nothing
+    return f"The model was trained for {what} {said(old)}, and this microscope has {again}{said(new)}."
 
 
 def _array(microscope: Microscope) -> LensletArray:
