@@ -89,6 +89,16 @@ def test_out_of_memory_has_a_remedy_and_the_state_is_kept(shift, config, tmp_pat
     assert read_result(tmp_path).step == 7
 
 
+def test_a_network_that_does_not_fit_is_said_in_words(shift, config, monkeypatch, tmp_path) -> None:
+    def greedy(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    task = shift()
+    monkeypatch.setattr(task.modules["network"], "to", greedy)
+    with pytest.raises(RequestError, match=r"Memory ran out while training\."):
+        list(train(task, config(), tmp_path))
+
+
 def full(*_: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

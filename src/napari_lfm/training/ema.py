@@ -56,11 +56,15 @@ class Ema:
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
         """Put the average into the modules for the time of the context."""
-        self._swap()
+        done: list[str] = []
         try:
+            for key in self.average:
+                self._swap(key)
+                done.append(key)
             yield
         finally:
-            self._swap()
+            for key in done:
+                self._swap(key)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Return the averaged weights and buffers, keyed ``module.parameter`` (no copy)."""
@@ -73,9 +77,7 @@ class Ema:
         for key, average in self.average.items():
             average.copy_(weights[key])
 
-    def _swap(self) -> None:
+    def _swap(self, key: str) -> None:
         # pointers change places: exact, and free
-        for key, average in self.average.items():
-            live = self._live[key]
-            self.average[key] = live.data
-            live.data = average
+        live = self._live[key]
+        self.average[key], live.data = live.data, self.average[key]

@@ -32,7 +32,8 @@ class Engine:
     Attributes
     ----------
     whole : bool
-        False while a step is half done: the state then belongs to no step and is not worth keeping.
+        False while a step is half done: the state then belongs to no step and is not worth keeping. A step
+        sets it to False; whoever counts the step sets it to True again.
     """
 
     def __init__(self, task: Task, config: TrainConfig) -> None:
@@ -82,8 +83,8 @@ class Engine:
                     values.setdefault("loss", found["loss"])
                     found = {f"{phase.name}.{key}": value for key, value in found.items()}
                 values.update(found)
+        self.whole = False
         self.ema.update()
-        self.whole = True
         return values, fine
 
     def validate(self) -> Validation:

@@ -64,7 +64,8 @@ class TrainResult:
     best_step : int
         Step of the best weights.
     best_path, last_path : Path
-        ``best.safetensors`` (averaged weights) and ``last.safetensors`` (everything needed to go on).
+        ``best.safetensors`` (averaged weights; missing before the first step) and ``last.safetensors``
+        (everything needed to go on).
     history : tuple of dict
         Every validation: ``step, seconds, score`` and ``values``.
     config : dict

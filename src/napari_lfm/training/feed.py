@@ -35,7 +35,7 @@ class Feed:
         """Return the next batch; whatever went wrong while it was made is raised here."""
         if self._thread is None:
             self._next += 1
-            return self._make(self._next - 1)
+            return self._quietly(self._next - 1)
         self._fill(1)
         batch = self._waiting.popleft().result()
         self._fill(self._ahead)
@@ -48,8 +48,12 @@ class Feed:
 
     def _fill(self, count: int) -> None:
         while self._thread is not None and len(self._waiting) < count:
-            self._waiting.append(self._thread.submit(self._make, self._next))
+            self._waiting.append(self._thread.submit(self._quietly, self._next))
             self._next += 1
+
+    def _quietly(self, index: int) -> Any:
+        with torch.no_grad():  # a setting of each thread
+            return self._make(index)
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

@@ -69,23 +69,28 @@ def train(task: Task, config: TrainConfig, folder: str | Path, resume: bool = Tr
         If the folder cannot be written, its checkpoint is damaged or of another run, memory runs out, or
         the state cannot be saved at the end (also out of ``close``; an earlier checkpoint is then kept).
     """
-    run = _Run(task, config, Path(folder), resume)
+    run: _Run | None = None
     try:
+        run = _Run(task, config, Path(folder), resume)
         yield from run.events()
     except (GeneratorExit, KeyboardInterrupt):
-        run.finish("stopped")
+        if run is not None:
+            run.finish("stopped")
         raise
     except Exception as error:
-        with contextlib.suppress(LfmError):
-            run.finish(None)
+        if run is not None:
+            with contextlib.suppress(Exception):  # the first error is the one to tell
+                run.finish(None)
         if is_out_of_memory(error):
+            where = f" (step {run.step + 1})" if run is not None else ""
             raise RequestError(
-                f"Memory ran out while training (step {run.step + 1}).",
+                f"Memory ran out while training{where}.",
                 "Take a smaller batch, a smaller field or a smaller network.",
             ) from error
         raise
     finally:
-        run.close()
+        if run is not None:
+            run.close()
     yield read_result(folder)
 
 
@@ -159,6 +164,7 @@ class _Run:
         self.step += 1
         self.skipped += not fine
         self.bad_in_row = 0 if fine else self.bad_in_row + 1
+        self.engine.whole = True
         took = _now() - start
         self.seconds += took
         self._pace = took if not self._pace else 0.9 * self._pace + 0.1 * took
@@ -173,6 +179,7 @@ class _Run:
         found = self.engine.validate()
         score = float(found.score)
         values = {key: float(value) for key, value in found.values.items()}
+        self.engine.whole = False
         self.history.append(
             plain({"step": self.step, "seconds": self.seconds, "score": score} | {"values": values})
         )
@@ -182,6 +189,7 @@ class _Run:
             self.best_step, self.since_best = self.step, 0
             self._best_waits = self.engine.best_tensors(), self._best_state(found.score)
         self.validated_step = self.step
+        self.engine.whole = True
         self.seconds += _now() - start
         self.validated_s = self.seconds
         self._scores.add({"step": self.step, "seconds": round(self.seconds, 3), "score": score, **values})

@@ -62,8 +62,9 @@ class Validation:
 class Task(Protocol):
     """What is trained and on what; `BaseTask` has everything that is the same for most.
 
-    `batch` may be called from a background thread and ahead of time. It must depend on nothing but the
-    task's own seed and `index`: draw from `numpy_rng` or `torch_rng`, never from the global state.
+    `batch` may be called from a background thread and ahead of time; it needs no gradients. It must depend
+    on nothing but the task's own seed and `index`: draw from `numpy_rng` or `torch_rng`, never from the
+    global state.
     """
 
     modules: Mapping[str, nn.Module]
