@@ -206,10 +206,10 @@ def _depths(trained: Microscope, seen: Microscope, farthest_um: float) -> tuple[
 
     Displacements are before and after it: the largest over the pupil, lenslets at the farthest depth.
     """
-    aperture = min(trained.objective.na, seen.objective.na)
-    rays = np.linspace(0, aperture, 33)[1:]
-    # the same pixel, not the same ray, is compared: g may differ by its tolerance
-    other = np.minimum(rays * _span(seen) / _span(trained), 0.999 * seen.sample_index)
+    # the same pixel, not the same ray, is compared (g may differ by its tolerance), where both have light
+    wider = _span(seen) / _span(trained)
+    rays = np.linspace(0, min(trained.objective.na, seen.objective.na / wider), 33)[1:]
+    other = rays * wider
     old = np.tan(np.arcsin(rays / trained.sample_index)) / (trained.lenslet_um or 1.0)
     new = np.tan(np.arcsin(other / seen.sample_index)) / (seen.lenslet_um or 1.0)
     scale = float((old * new).sum() / (new * new).sum())
