@@ -334,6 +334,7 @@ def test_another_number_of_pixels_is_resampled(make: Make, tiny: Microscope, net
         request = make({"model": f"n{n}"})
         warnings = [p for p in METHOD.check(request) if p.severity == "warning"]
         assert [p.field for p in warnings] == ["model"]
+        assert "The light field is resampled" in warnings[0].remedy
         volume = volume_of(request)
         np.testing.assert_allclose(volume.coords["x"], own.coords["x"], atol=1e-6)
         # per pixel: a coarser one holds more light
@@ -485,3 +486,16 @@ def test_the_published_network_sees_the_whole_image(make: Make, paper: Any) -> N
     assert problems[-1].severity == "error"
     region = METHOD.check(make({"region_px": (0, 0, 90, 90)}))
     assert any(p.field == "region" and p.severity == "warning" for p in region)
+
+
+def test_planes_lie_where_this_microscope_has_them(make: Make, nets: Nets, tiny: Microscope) -> None:
+    """A model for another sample index: the same picture, from other depths."""
+    nets.put(nets.mean(9, 9, 3), of=tiny.model_copy(update={"sample_index": 1.06}))
+    request = make()
+    warning = next(p for p in METHOD.check(request) if p.severity == "warning")
+    assert "sample index" in warning.message
+    assert "planes are put where" in warning.remedy
+    depths = volume_of(request).coords["z"].values
+    assert depths[4] == pytest.approx(0)
+    assert depths[-1] == pytest.approx(24 / 1.06, rel=0.02)
+    assert any("trained for depths" in p.message for p in METHOD.check(make(z_max_um=24)))

@@ -160,9 +160,13 @@ def check_fit(card: ModelCard, request: Request, n_pixels: int) -> list[Problem]
             Problem(f"The model '{card.id}' does not fit this recording. {reasons}", remedy, field="model")
         ]
     if fit.verdict == "resample":
+        resampled = card.n_pixels not in (None, n_pixels)
         remedy = "The light field is resampled for it; the volume lies where the recording does."
+        if not resampled:
+            remedy = "The volume's planes are put where this microscope has them."
         return [Problem(f"The model '{card.id}' fits roughly. {reasons}", remedy, "warning", "model")]
-    return []
+    # it may be that nothing could be checked
+    return [Problem(reasons, severity="info", field="model")] if reasons else []
 
 
 def depth_scale(card: ModelCard, microscope: Microscope | None) -> float:
@@ -210,7 +214,7 @@ def planes_of_card(
         )
     even = len(known) < 2 or bool(np.abs(np.diff(known) - spacing).max() < _TOLERANCE * spacing)
     if z_step_um is None and even:
-        depths = known[(known >= low - slack) & (known <= high + slack)]
+        depths: np.ndarray = known[(known >= low - slack) & (known <= high + slack)]
         if not len(depths):
             raise RequestError(
                 f"No plane of the model '{card.id}' lies between {low:g} and {high:g} um.",

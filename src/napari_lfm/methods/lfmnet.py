@@ -155,7 +155,7 @@ class Lfmnet:
         device: torch.device,
         started: float,
     ) -> Iterator[Event]:
-        from napari_lfm.methods.lfmnet_passes import Passes
+        from napari_lfm.methods.lfmnet_passes import Passes, Refiner
         from napari_lfm.methods.network_input import lenslet_gain
 
         parameters = _parameters(request)
@@ -165,7 +165,7 @@ class Lfmnet:
         model = {"model": plan.model}
         done: np.ndarray | None = None
         sure: np.ndarray | None = None
-        refiner = None
+        refiner: Refiner | None = None
         for frame in range(count):
             volume: np.ndarray | None = None
             for progress, volume in passes.run(frame):
@@ -174,8 +174,6 @@ class Lfmnet:
             assert volume is not None
             figures.scales.append(passes.scale)
             if parameters.refine_iterations:
-                from napari_lfm.methods.lfmnet_passes import Refiner
-
                 if refiner is None:
                     refiner = Refiner(request, data, plan, device)
                 for event in refiner.run(frame, volume):

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import sparse
 
-from napari_lfm.lightfield.grid import cell_grid
+from napari_lfm.lightfield.grid import cell_grid, sampling_of
 from napari_lfm.lightfield.rectify import Rectified, rectify
 from napari_lfm.optics.microscope import nearest_odd
 
@@ -41,7 +42,6 @@ def rectify_at(
     Returns
     -------
     Rectified
-        ``variance_factor`` of summed pixels is the raw area of one (uncorrelated camera pixels).
 
     Raises
     ------
@@ -63,8 +63,18 @@ def rectify_at(
     height, width = grid.shape
     image = fine.image.reshape(-1, height, fold, width, fold).sum((2, 4))
     mask = fine.mask.reshape(height, fold, width, fold).mean((1, 3)) > 0.5
-    factor = np.full(grid.shape, grid.area_px, np.float32)
-    return Rectified(image, factor, mask, grid, fine.hot_pixels)
+    return Rectified(image, _variance_factor(fine, fold), mask, grid, fine.hot_pixels)
+
+
+def _variance_factor(fine: Rectified, fold: int) -> np.ndarray:
+    """Return the sum of squared weights of camera pixels in every block of ``fold`` x ``fold`` pixels."""
+    height, width = (n // fold for n in fine.grid.shape)
+    rows, columns = (np.arange(n) // fold for n in fine.grid.shape)
+    block = (rows[:, None] * width + columns).ravel()
+    ones = np.ones(len(block), np.float32)
+    summing = sparse.csr_array((ones, (block, np.arange(len(block)))), shape=(height * width, len(block)))
+    weights = summing @ sampling_of(fine.grid).operator
+    return np.asarray(weights.multiply(weights).sum(axis=1), np.float32).reshape(height, width)
 
 
 def resample_cells(rectified: Rectified, n_pixels: int | None) -> Rectified:
