@@ -490,12 +490,13 @@ def test_the_published_network_sees_the_whole_image(make: Make, paper: Any) -> N
 
 def test_planes_lie_where_this_microscope_has_them(make: Make, nets: Nets, tiny: Microscope) -> None:
     """A model for another sample index: the same picture, from other depths."""
-    nets.put(nets.mean(9, 9, 3), of=tiny.model_copy(update={"sample_index": 1.06}))
+    deep = [30.0 * k for k in range(-4, 5)]
+    nets.put(nets.mean(9, 9, 3), of=tiny.model_copy(update={"sample_index": 1.06}), z_um=deep)
     request = make()
     warning = next(p for p in METHOD.check(request) if p.severity == "warning")
     assert "sample index" in warning.message
     assert "planes are put where" in warning.remedy
     depths = volume_of(request).coords["z"].values
     assert depths[4] == pytest.approx(0)
-    assert depths[-1] == pytest.approx(24 / 1.06, rel=0.02)
-    assert any("trained for depths" in p.message for p in METHOD.check(make(z_max_um=24)))
+    assert depths[-1] == pytest.approx(120 / 1.06, rel=0.02)
+    assert any("trained for depths" in p.message for p in METHOD.check(make(z_max_um=120)))
