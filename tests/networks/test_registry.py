@@ -174,6 +174,11 @@ def test_wrong_sizes_in_a_card_are_explained(
         build_network(make_card(network=network))
 
 
+def test_sizes_that_a_card_lacks_are_named(make_card: Make) -> None:
+    with pytest.raises(RequestError, match=r"does not set 'n_pixels', .*which lfmnet-modern needs"):
+        build_network(make_card(architecture="lfmnet-modern", network={}))
+
+
 def test_an_unknown_network_is_named(make_card: Make) -> None:
     with pytest.raises(RequestError, match=r"'deep-9', which this version does not know. Update"):
         build_network(make_card(architecture="deep-9"))

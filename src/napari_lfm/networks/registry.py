@@ -94,7 +94,8 @@ def build_network(card: ModelCard) -> nn.Module:
         raise unknown_architecture(card)
     module, _, name = ARCHITECTURES[card.architecture].partition(":")
     kind = getattr(import_module(module), name)
-    known = list(inspect.signature(kind).parameters)
+    arguments = inspect.signature(kind).parameters
+    known = list(arguments)
     for argument in card.network:
         if argument not in known:
             near = difflib.get_close_matches(argument, known, n=1)
@@ -103,6 +104,13 @@ def build_network(card: ModelCard) -> nn.Module:
                 f"The card of '{card.id}' sets '{argument}', which {card.architecture} does not have.",
                 hint,
             )
+    lacking = [n for n, a in arguments.items() if a.default is a.empty and n not in card.network]
+    if lacking:
+        what = ", ".join(map(repr, lacking))
+        raise RequestError(
+            f"The card of '{card.id}' does not set {what}, which {card.architecture} needs.",
+            "Get the model again.",
+        )
     try:
         network: nn.Module = kind(**card.network)
     except RequestError:
