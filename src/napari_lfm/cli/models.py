@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_lfm.cli._console import Answer, Json, command, say
+from napari_lfm.cli._console import Answer, Json, Microscope, command, say
 
 if TYPE_CHECKING:
     from napari_lfm.networks.card import ModelCard
@@ -18,9 +18,25 @@ if TYPE_CHECKING:
 def models(
     show: Annotated[str | None, typer.Option("--show", metavar="ID", help="Show one model's card.")] = None,
     import_: Annotated[
-        Path | None, typer.Option("--import", metavar="PATH", help="Add a model folder or a ZIP file of one.")
+        Path | None,
+        typer.Option(
+            "--import", metavar="PATH", help="Add a model folder, a ZIP of one, or a model_<epoch> of LFMNet."
+        ),
     ] = None,
     id: Annotated[str | None, typer.Option("--id", help="With --import: give it this id.")] = None,
+    down: Annotated[
+        str | None,
+        typer.Option("--down", help="Of a model_<epoch>: maxpool, or stride (before 11 October 2020)."),
+    ] = None,
+    microscope: Microscope = None,
+    z_um: Annotated[
+        tuple[float, float] | None,
+        typer.Option("--z-um", metavar="FIRST LAST", help="Of a model_<epoch>: its outer depths, um."),
+    ] = None,
+    input_max: Annotated[
+        float | None,
+        typer.Option("--input-max", help="Of a model_<epoch>: largest pixel of its training set [255]."),
+    ] = None,
     delete: Annotated[
         str | None, typer.Option("--delete", metavar="ID", help="Delete one of your own models.")
     ] = None,
@@ -41,10 +57,15 @@ def models(
         raise RequestError(f"{' and '.join(given)} cannot be asked for at once.", "Give one of them.")
     if id is not None and import_ is None:
         raise RequestError("--id names a model that is imported.", "Give --import, too.")
+    told = {"down": down, "microscope": microscope, "z_um": z_um, "input_max": input_max}
+    if import_ is None and any(value is not None for value in told.values()):
+        raise RequestError(
+            "--down, --microscope, --z-um and --input-max belong to --import.", "Give it, too."
+        )
     if show is not None:
         return _show(show)
     if import_ is not None:
-        return _import(import_, id)
+        return _import(import_, id, told)
     if delete is not None:
         return _delete(delete)
     if locate is not None:
@@ -110,10 +131,29 @@ def _show(id: str) -> Answer:
     return Answer(describe_model_entry(entry), "\n".join(line for line in lines if line))
 
 
-def _import(path: Path, id: str | None) -> Answer:
+def _import(path: Path, id: str | None, told: dict[str, Any]) -> Answer:
+    from napari_lfm.core.problems import RequestError
     from napari_lfm.networks.registry import import_model
 
-    entry = import_model(path, id)
+    entry: ModelEntry | None = None
+    if path.is_file():
+        from napari_lfm.networks.lfmnet_checkpoint import import_checkpoint, is_checkpoint
+
+        if is_checkpoint(path):
+            if told["microscope"] is not None:
+                from napari_lfm.optics.presets import load_microscope
+
+                told = {**told, "microscope": load_microscope(told["microscope"])}
+            entry = import_checkpoint(path, id, **told)
+            if entry.card.notes:
+                say(f"Note: {entry.card.notes}")
+    if entry is None:
+        if any(value is not None for value in told.values()):
+            raise RequestError(
+                f"{path} is no checkpoint; its own card tells its network and optics.",
+                "Leave out --down, --microscope, --z-um and --input-max.",
+            )
+        entry = import_model(path, id)
     return Answer(describe_model_entry(entry), f"Imported {entry.card.id} into {entry.folder}")
 
 
