@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import math
 import re
 import tempfile
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+import napari_lfm
 from napari_lfm.core.problems import RequestError
 from napari_lfm.networks.card import ModelCard, is_valid_id
 from napari_lfm.networks.lfmnet import LFMNet
@@ -102,7 +102,7 @@ def import_checkpoint(
         date=datetime.date.fromtimestamp(path.stat().st_mtime).isoformat(),
         parameters=sum(p.numel() for p in LFMNet(**network).parameters()),
         sha256="",
-        versions={"napari-lfm": importlib.metadata.version("napari-lfm"), "torch": str(torch.__version__)},
+        versions={"napari-lfm": napari_lfm.__version__, "torch": str(torch.__version__)},
         notes=" ".join(notes),
     )
     with tempfile.TemporaryDirectory(prefix="napari-lfm-") as folder:
