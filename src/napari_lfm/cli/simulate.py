@@ -25,7 +25,11 @@ def simulate(
     kind: Annotated[str, typer.Argument(help=f"What to record: {', '.join(KINDS)}.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the frames and the truth.")],
     phantom: Annotated[
-        str, typer.Option(help="vesicles, beads, vessels, neurons, bars; join several with '+'.")
+        str,
+        typer.Option(
+            help="vesicles, beads, vessels, neurons, bars, filaments, nuclei, cells, tissue, mixtures; "
+            "join several with '+'."
+        ),
     ] = "vesicles+beads",
     volume: Annotated[Path | None, typer.Option(help="Use this volume and not a phantom.")] = None,
     morphology: Annotated[
@@ -141,5 +145,7 @@ def _subject(
     box = Box(
         (z_um[0] - half, -lateral[0] / 2, -lateral[1] / 2), (z_um[1] + half, lateral[0] / 2, lateral[1] / 2)
     )
-    options: dict[str, dict[str, Any]] = {"neurons": {"morphologies": morphologies}} if morphologies else {}
+    options: dict[str, dict[str, Any]] = {"mixtures": {"lenslet_um": lenslet_um}}
+    if morphologies:
+        options["neurons"] = {"morphologies": morphologies}
     return make_scene(phantom, box, seed, options=options)

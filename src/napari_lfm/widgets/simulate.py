@@ -194,6 +194,9 @@ class SimulateController:
         viewer = self.session.viewer
         for data, arguments, _ in recording_layers(recording, name):
             viewer.add_image(data, **arguments)
+        if self.layer is not None:
+            # the recording has its own origin, the first camera pixel: the volume would lie beside it
+            self.layer.visible = False
         viewer.reset_view()
         self.view.text.show_text(
             f"{coloured(f'Done in {duration(seconds)}.', 'good')} The recording, its white frame and the "
