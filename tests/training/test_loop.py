@@ -235,3 +235,28 @@ def test_no_tensorboard_folder_without_the_package(shift, config, tmp_path, monk
         "log.csv",
         "validation.csv",
     ]
+
+
+def test_random_numbers_of_a_step_belong_to_seed_and_step(shift, config, tmp_path) -> None:
+    def drawn(global_seed: int, folder: str, **more: Any) -> list[float]:
+        task, out = shift(), []
+        task.at_loss = lambda index: out.append(float(torch.rand(())))
+        torch.manual_seed(global_seed)
+        run(task, config(steps=4, **more), tmp_path / folder)
+        return out
+
+    first = drawn(1, "a")
+    assert len(set(first)) == 4
+    assert drawn(2, "b") == first
+    assert not set(drawn(1, "c", seed=8)) & set(first)
+
+
+def test_each_phase_has_its_own_learning_rate(duel, config, tmp_path) -> None:
+    task = duel()
+    before = {k: m.weight.detach().clone() for k, m in task.modules.items()}
+    settings = config(steps=1, weight_decay=0.0, schedule="constant", warmup_share=0.0, clip_norm=0.0)
+    run(task, settings, tmp_path)
+    moved = {k: float((m.weight.detach() - before[k]).abs().max()) for k, m in task.modules.items()}
+    # Adam moves by about the learning rate per update: 3 of 1e-2, and 2 of 3e-3
+    assert moved["generator"] == pytest.approx(3e-2, rel=0.1)
+    assert moved["discriminator"] == pytest.approx(6e-3, rel=0.1)
