@@ -282,8 +282,9 @@ def _skeleton(text: str, _: str) -> nn.Module:
 
     from napari_lfm.networks.card import ModelCard
 
-    with torch.device("meta"):
-        return registry.build_network(ModelCard.model_validate_json(text)).eval()
+    # built with numbers and then let go of them: on torch's meta device building takes seconds
+    with torch.random.fork_rng(devices=[]):
+        return registry.build_network(ModelCard.model_validate_json(text)).to("meta").eval()
 
 
 def _is_listed(entry: ModelEntry) -> bool:
