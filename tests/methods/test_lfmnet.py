@@ -500,3 +500,20 @@ def test_planes_lie_where_this_microscope_has_them(make: Make, nets: Nets, tiny:
     assert depths[4] == pytest.approx(0)
     assert depths[-1] == pytest.approx(120 / 1.06, rel=0.02)
     assert any("trained for depths" in p.message for p in METHOD.check(make(z_max_um=120)))
+
+
+def test_flips_of_tiles_are_flips_of_the_whole(make: Make, nets: Nets) -> None:
+    nets.put(nets.random(9, 9, 5))
+    fields = {"inputs": {"image": lenslets(26, 18)}, "layout": "lenslet:9", "lattice": None}
+    whole = result_of(make(fields, confidence="flips"))
+    run = METHOD.run(make(fields, confidence="flips", tile_lenslets=24))
+    events = list(run)
+    steps = [e.progress.step for e in events if isinstance(e, Preview)]
+    assert steps == list(range(1, len(steps) + 1))
+    assert len(steps) > 8
+    last = events[-1]
+    assert isinstance(last, Result)
+    for name in ("volume", "confidence"):
+        a, b = last.outputs[name], whole.outputs[name]
+        assert isinstance(b, xr.DataArray)
+        np.testing.assert_allclose(a, b, atol=1e-3 * float(b.max()))
