@@ -157,6 +157,13 @@ def test_a_finished_run_is_not_run_again(shift, config, tmp_path) -> None:
     assert all(torch.equal(before[k], after[k]) for k in before)
 
 
+def test_half_written_checkpoints_of_a_killed_run_are_removed(shift, config, tmp_path) -> None:
+    (tmp_path / f".{LAST}.0123abcd.part").write_bytes(b"half")
+    (tmp_path / ".other.part").write_bytes(b"not ours")
+    list(train(shift(), config(steps=1), tmp_path))
+    assert [p.name for p in tmp_path.glob(".*")] == [".other.part"]
+
+
 def test_starting_again_keeps_the_old_weights_aside(shift, config, tmp_path) -> None:
     list(train(shift(), config(steps=5), tmp_path))
     old = (tmp_path / BEST).read_bytes()

@@ -324,6 +324,9 @@ class _Run:
                 f"The folder {self.folder} cannot be made: {error.strerror}.", "Choose another place."
             ) from error
         raise_for(check_output(self.folder / LAST))
+        for name in (LAST, BEST):
+            for part in self.folder.glob(f".{name}.*.part"):  # of a run that was killed while it saved
+                part.unlink(missing_ok=True)
         if not resume:
             for name in (LAST, BEST):
                 if (self.folder / name).exists():
