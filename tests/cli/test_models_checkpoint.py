@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 def test_a_checkpoint_is_imported_and_asked_about(shell: Shell, tmp_path: Path) -> None:
     path = tmp_path / "model_6"
-    torch.save({"model_state_dict": LFMNet(3, 3).state_dict(), "args": Namespace(ths=0.03), "epoch": 6}, path)
+    state = LFMNet(3, 3).state_dict()
+    kernel = state.pop("lensletConvolution.0.weight")
+    for i in range(3):  # as the authors' code keeps it
+        state[f"lensletConvolution.0.conv_layers.{i}.weight"] = kernel[:, None, 3 * i : 3 * i + 3].clone()
+    torch.save({"model_state_dict": state, "args": Namespace(ths=0.03), "epoch": 6}, path)
     asked = shell("models", "--import", path)
     assert asked.status == 2
     assert "down = maxpool or down = stride" in asked.err

@@ -143,6 +143,17 @@ def test_the_full_network_runs(skip: bool) -> None:
     assert torch.allclose(net.volume_of(image), fast, atol=1e-4)  # some twenty layers, rounded differently
 
 
+def test_sixteen_bits_by_autocast() -> None:
+    net = settle(LFMNet(4, 3, skip=True, n_pixels=5))
+    image = torch.rand(1, 20, 20)
+    with torch.no_grad():
+        exact = net.volume_of(image)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = net.to(memory_format=torch.channels_last).volume_of(image)
+    assert rounded.dtype == torch.bfloat16
+    assert 0 < float((rounded - exact).abs().mean()) < 0.02
+
+
 def test_a_lenslet_image_is_padded_with_dark_lenslets() -> None:
     net = settle(LFMNet(4, 5, n_pixels=7))
     image = torch.rand(2, 3 * 7, 4 * 7)

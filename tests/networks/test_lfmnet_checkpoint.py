@@ -61,6 +61,15 @@ def authors_state(depths: int = 4, fov: int = 3, skip: bool = False) -> dict[str
     return state
 
 
+def slabs(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Our weights as the authors' code would keep them."""
+    out = dict(state)
+    kernel = out.pop("lensletConvolution.0.weight")
+    for i in range(3):
+        out[f"lensletConvolution.0.conv_layers.{i}.weight"] = kernel[:, None, 3 * i : 3 * i + 3].clone()
+    return out
+
+
 def saved(path: Path, state: dict[str, torch.Tensor], wrapper: str = "module.", **more: Any) -> Path:
     args = argparse.Namespace(
         fovInput=3,
@@ -114,8 +123,7 @@ def test_the_format_of_old_torch_versions(tmp_path: Path) -> None:
 
 
 def test_a_full_network_needs_no_variant_and_a_bare_state_dict_will_do(tmp_path: Path) -> None:
-    state = LFMNet(2, 3, shallow=False).state_dict()
-    del state["lensletConvolution.0.bias"]
+    state = slabs(LFMNet(2, 3, shallow=False, bias=False).state_dict())
     torch.save(state, tmp_path / "weights")
     found = read_checkpoint(tmp_path / "weights")
     assert found.network == {
@@ -231,6 +239,11 @@ def test_shapes_that_do_not_fit_are_told_in_words(tmp_path: Path) -> None:
         "fov odd",
         **{f"lensletConvolution.0.conv_layers.{i}.weight": torch.zeros(4, 1, 3, 4, 4) for i in range(3)},
     )
+    first = "lensletConvolution.0.conv_layers.{}.weight"
+    refused(
+        "are 4 x 1 x 3 x 5 x 5, but LFMNet with 4 depths", **{first.format(1): torch.zeros(4, 1, 3, 5, 5)}
+    )
+    refused("lacks the weights", **{first.format(2): None})
     refused(
         "has no 4-D convolution", **{"lensletConvolution.0.conv_layers.0.weight": torch.zeros(4, 3, 3, 3)}
     )
@@ -262,7 +275,11 @@ def test_import_makes_a_model_that_opens(checkpoint: Path, lfm_home: Path) -> No
     assert (net.down, net.act, net.n_pixels) == ("stride", "relu", 15)
     assert not net.training
     expected = authors_state()
-    assert all(torch.equal(net.state_dict()[name], value) for name, value in expected.items())
+    found_state = net.state_dict()
+    for i in range(3):
+        slab = expected.pop(f"lensletConvolution.0.conv_layers.{i}.weight")
+        assert torch.equal(found_state["lensletConvolution.0.weight"][:, 3 * i : 3 * i + 3], slab[:, 0])
+    assert all(torch.equal(found_state[name], value) for name, value in expected.items())
     with torch.no_grad():
         assert net.volume_of(torch.rand(1, 45, 45)).shape == (1, 4, 45, 45)
     with pytest.raises(RequestError, match="model 'lfmnet-model-44' already"):

@@ -9,21 +9,26 @@ first axis.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
 from torch.nn import functional
 
-CHUNK_BYTES = 16 * 2**20
-"""Output computed at once without gradients: stays near the processor, and no large copy is held twice."""
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CHUNK_BYTES = {"cpu": 16 * 2**20, "cuda": 2**30}
+"""Output computed at once without gradients: little stays near a processor, much keeps a GPU busy."""
 
 
 class Conv4d(nn.Module):
     """4-D correlation over angles and lenslets; the angles keep their number.
 
     The angles are padded with zeros on either side, the lenslets are not: S lenslets become ``S - ks + 1``.
-    The parameters are named and shaped as in the code of Page et al. (convNd), one slab of the kernel for
-    each of its ``ka`` angular rows, so that state dicts can be exchanged in both directions:
-    ``conv_layers.{i}.weight`` of shape ``(out, in, kb, ks, kt)`` and ``bias`` of shape ``(out,)``.
+    The state dict holds ``weight`` of shape ``(out, in * ka * kb, ks, kt)``, ready for the 2-D convolution,
+    and ``bias`` of shape ``(out,)``. The code of Page et al. keeps five-dimensional slabs instead, which no
+    optimised memory order knows; `join_slabs` converts them.
 
     Parameters
     ----------
@@ -36,8 +41,8 @@ class Conv4d(nn.Module):
 
     Notes
     -----
-    Kaiming-normal weights for each slab, and a bias of 0.1, as the authors start every other layer; theirs
-    of this one bias is whatever was in memory.
+    Kaiming-normal weights for each slab of one angular row, as the authors start; and a bias of 0.1, as they
+    start every other layer: theirs of this one is whatever was in memory.
     """
 
     def __init__(
@@ -51,15 +56,15 @@ class Conv4d(nn.Module):
         if kernel_size[0] % 2 == 0 or kernel_size[1] % 2 == 0:
             raise ValueError(f"the angular kernel sizes must be odd, not {kernel_size[:2]}")
         self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel_size
-        shape = (out_channels, in_channels, *kernel_size[1:])
-        self.conv_layers = nn.ModuleList(_Slab(shape) for _ in range(kernel_size[0]))
+        ka, kb, ks, kt = kernel_size
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels * ka * kb, ks, kt))
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Start again: see the class's notes."""
-        for slab in self.conv_layers:
-            nn.init.kaiming_normal_(_weight(slab))
+        _, kb, ks, kt = self.kernel_size
+        nn.init.normal_(self.weight, std=(2 / (self.in_channels * kb * ks * kt)) ** 0.5)
         if self.bias is not None:
             nn.init.constant_(self.bias, 0.1)
 
@@ -94,7 +99,8 @@ class Conv4d(nn.Module):
         high, wide = high - self.kernel_size[2] + 1, wide - self.kernel_size[3] + 1
         one_row = n * columns * self.out_channels * high * wide * light_field.element_size()
         needs_grad = torch.is_grad_enabled()
-        step = rows if needs_grad else max(1, min(rows, CHUNK_BYTES // max(one_row, 1)))
+        chunk = CHUNK_BYTES.get(light_field.device.type, CHUNK_BYTES["cpu"])
+        step = rows if needs_grad else max(1, min(rows, chunk // max(one_row, 1)))
         image: torch.Tensor | None = None
         for first in range(0, rows, step):
             part = self._positions(light_field, first, min(first + step, rows))
@@ -110,7 +116,7 @@ class Conv4d(nn.Module):
 
     def kernel(self) -> torch.Tensor:
         """Return the kernel in one piece, shape (out, in, ka, kb, ks, kt)."""
-        return torch.stack([_weight(slab) for slab in self.conv_layers], dim=2)
+        return self.weight.reshape(self.out_channels, self.in_channels, *self.kernel_size)
 
     def _positions(self, light_field: torch.Tensor, first: int, last: int) -> torch.Tensor:
         """(B, in, A, B, S, T) -> (B, rows, B, out, S', T') for the angular rows from `first` to `last`."""
@@ -124,9 +130,8 @@ class Conv4d(nn.Module):
         near = block.unfold(2, ka, 1).unfold(3, kb, 1)  # batch, in, a, b, s, t, ka, kb
         near = near.permute(0, 2, 3, 1, 6, 7, 4, 5)
         batch = near.reshape(n * (last - first) * columns, channels * ka * kb, high, wide)
-        weight, bias = self.kernel().reshape(self.out_channels, channels * ka * kb, ks, kt), self.bias
         batch = batch.contiguous(memory_format=torch.channels_last)
-        weight = weight.contiguous(memory_format=torch.channels_last)
+        weight, bias = self.weight.contiguous(memory_format=torch.channels_last), self.bias
         if batch.dtype in (torch.bfloat16, torch.float16) and not half_is_native(batch.device):
             # torch would emulate 16 bits, several times slower and no more exact than this
             wide_bias = None if bias is None else bias.float()
@@ -136,17 +141,19 @@ class Conv4d(nn.Module):
         return out.view(n, last - first, columns, *out.shape[1:])
 
 
-class _Slab(nn.Module):
-    """Holds the kernel of one angular row."""
+def join_slabs(slabs: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return the weight of a `Conv4d` from the slabs that the authors' code (convNd) keeps.
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(shape))
+    Parameters
+    ----------
+    slabs : sequence of Tensor, shape (out, in, kb, ks, kt)
+        ``conv_layers.{i}.weight``, one for each angular row of the kernel.
 
-
-def _weight(slab: nn.Module) -> torch.Tensor:
-    assert isinstance(slab, _Slab)
-    return slab.weight
+    Returns
+    -------
+    Tensor, shape (out, in * ka * kb, ks, kt)
+    """
+    return torch.stack(tuple(slabs), dim=2).flatten(1, 3)
 
 
 def half_is_native(device: torch.device | str) -> bool:

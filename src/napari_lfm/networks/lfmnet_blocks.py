@@ -1,7 +1,7 @@
 """The 2-D U-Net of LFMNet, shallow and full, exactly as published.
 
 Page Vizcaíno et al., IEEE Trans. Comput. Imaging 7, 775 (2021), and the authors' code. Modules carry the
-names of that code, so that state dicts can be exchanged in both directions.
+names of that code, so that its state dicts fit.
 
 Every double convolution pads its first convolution by reflection and its second with zeros. The transposed
 convolutions (3 x 3, stride 2, no output padding) make 2 n - 1 pixels out of n; a bilinear resize mends the

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from napari_lfm.core.problems import RequestError
+from napari_lfm.networks.conv4d import join_slabs
 from napari_lfm.networks.lfmnet import LFMNet
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from napari_lfm.networks.lfmnet_blocks import Act, Down
 
@@ -31,6 +32,7 @@ LARGEST_CHECKPOINT_BYTES = 4 << 30
 _VARIANTS: tuple[tuple[Down, Act], ...] = (("stride", "relu"), ("maxpool", "leaky"))
 _CHANGED = "2020-10-11"
 _FIRST = "lensletConvolution.0.conv_layers.{}.weight"
+_JOINED = "lensletConvolution.0.weight"
 _AGAIN = "Get the file again."
 # how torch began its files up to version 1.5: a pickled magic number
 _OLD_TORCH = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
@@ -93,7 +95,7 @@ def read_checkpoint(path: str | Path, down: Down | None = None, act: Act | None 
     network = _network(path, state)
     notes = _contradictions(network, facts["args"])
     network.update(_variant(path, network["shallow"], down, act))
-    state = _fitted(path, state, network)
+    state = _fitted(path, _joined(path, state, network), network)
     facts["notes"] = notes
     return Checkpoint(network, state, facts)
 
@@ -231,6 +233,26 @@ def _dated(path: Path) -> str:
     return f" Its folder's name is dated {day}, which speaks for {guess}."
 
 
+def _joined(
+    path: Path, state: Mapping[str, torch.Tensor], network: Mapping[str, Any]
+) -> dict[str, torch.Tensor]:
+    """Return the weights with the 4-D convolution's slabs made into the one kernel that `LFMNet` has."""
+    names = [_FIRST.format(i) for i in range(3)]
+    wanted = (network["n_depths"], 1, 3, network["fov"], network["fov"])
+    for name in names:
+        if name not in state:
+            raise RequestError(f"{path} lacks the weights '{name}' of LFMNet.", _AGAIN)
+        if state[name].shape != wanted:
+            raise RequestError(
+                f"The weights '{name}' in {path} are {_size(state[name].shape)}, but LFMNet with {wanted[0]}"
+                f" depths and a field of {wanted[-1]} lenslets has {_size(wanted)} there.",
+                "The file is of another network, or was changed.",
+            )
+    out = {name: value for name, value in state.items() if name not in names}
+    out[_JOINED] = join_slabs([state[name] for name in names])
+    return out
+
+
 def _fitted(path: Path, state: dict[str, torch.Tensor], network: dict[str, Any]) -> dict[str, torch.Tensor]:
     """Return the weights, checked one by one against the network they should be of."""
     try:
@@ -248,7 +270,8 @@ def _fitted(path: Path, state: dict[str, torch.Tensor], network: dict[str, Any])
         found = state[name]
         if found.shape != tensor.shape:
             raise RequestError(
-                f"The weights '{name}' in {path} are {_size(found)}, but {kind} has {_size(tensor)} there.",
+                f"The weights '{name}' in {path} are {_size(found.shape)}, but {kind} has"
+                f" {_size(tensor.shape)} there.",
                 "The file is of another network, or was changed.",
             )
         if found.is_floating_point() and not bool(torch.isfinite(found).all()):
@@ -278,5 +301,5 @@ def _plain(value: object) -> Any:
     return str(value)[:200]
 
 
-def _size(tensor: torch.Tensor) -> str:
-    return " x ".join(map(str, tensor.shape)) or "one number"
+def _size(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape)) or "one number"
