@@ -88,6 +88,7 @@ def test_a_recording_becomes_three_layers_in_micrometres(qtbot: Any, viewer: Any
     assert raw.metadata["napari_lfm"]["role"] == "lightfield"
     assert raw.metadata["napari_lfm"]["microscope"]["name"] == "tiny"
     assert "Done" in text_of(widget.view.text)
+    assert widget.view.form.values()["lenslet_rows"] == 7  # what was typed stays
     assert [layer.name for layer in viewer.layers if layer.visible] == ["ball light field"]
     assert widget.view.run_button.isEnabled()
 

@@ -102,8 +102,10 @@ class SimulateController:
         return volumes[-1] if volumes else None
 
     def _follow_microscope(self) -> None:
-        if self.session.microscope is not None and not self.is_running:
-            self.microscope = self.session.microscope
+        found = self.session.microscope
+        # a recording made here brings its microscope along: what was typed is to stay
+        if found is not None and found != self.microscope and not self.is_running:
+            self.microscope = found
             self.fit()
 
     def _show_layers(self) -> None:

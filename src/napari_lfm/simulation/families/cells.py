@@ -42,7 +42,7 @@ def nuclei(
     centres = spaced(box, rng, count, 1.6 * radius)
     for centre in centres:
         light = brightness * float(np.exp(brightness_spread * rng.normal()))
-        texture = Waves.random(rng, scale, 10)
+        texture = Waves.random(rng, scale, 24)
         turn = random_rotation(rng)
         size = radius * np.exp(0.15 * rng.normal())
         if rng.random() < mitotic_share:
@@ -116,7 +116,7 @@ def cells(
         shapes.append(membrane)
         if cytosol > 0:
             inside = _vector(np.maximum(half - wall, 0.2 * half))
-            texture = Waves.random(rng, 0.7 * radius, 8)
+            texture = Waves.random(rng, 0.7 * radius, 16)
             shapes.append(
                 Ellipsoid(
                     place,

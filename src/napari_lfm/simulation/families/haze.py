@@ -21,5 +21,5 @@ def tissue(
 ) -> Scene:
     """Return a smooth random fluorescence that fills the box; by default on the scale of a third of it."""
     scale = scale_um if scale_um is not None else float(box.size_um[1:].min()) / 3
-    shape = Haze(box.low_um, box.high_um, Waves.random(rng, scale, 14), contrast, brightness)
+    shape = Haze(box.low_um, box.high_um, Waves.random(rng, scale, 24), contrast, brightness)
     return Scene((shape,), ("tissue",))
