@@ -18,7 +18,7 @@ from torch.nn import functional
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-CHUNK_BYTES = {"cpu": 16 * 2**20, "cuda": 2**30}
+CHUNK_BYTES = {"cpu": 64 * 2**20, "cuda": 2**30}
 """Output computed at once without gradients: little stays near a processor, much keeps a GPU busy."""
 
 
