@@ -1,0 +1,177 @@
+"""LFMNet as a task of the training loop: simulated pairs, the loss, the validation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from napari_lfm.core.metrics import pearson, psnr_db
+from napari_lfm.networks.lenslet_net import LensletNet
+from napari_lfm.optics.projector import Geometry, LensletProjector, Plane
+from napari_lfm.optics.psf import CellOptics
+from napari_lfm.training.lightfield_pairs import LightfieldPairs, Pair
+from napari_lfm.training.losses import SignalWeighted, combine, target_scale
+from napari_lfm.training.task import BaseTask, Validation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from torch import nn
+
+    from napari_lfm.training.lfmnet_plan import LfmnetPlan
+
+VALIDATION_SCENES = 8
+VALIDATION_ELECTRONS = (100.0, 600.0, 4000.0)
+LEAST_SCALE = 0.3
+"""Targets darker than this share of a typical one are scaled as if they had it: dark frames teach little."""
+LEAST_LOSS = 2e-3
+"""What an empty volume scores at least, for samples that are nearly empty themselves."""
+REPROJECTION_WEIGHT = 0.1
+
+
+class LfmnetTask(BaseTask):
+    """Training of LFMNet on simulated light fields of one microscope.
+
+    The loss of a sample is the signal-weighted one, divided by what an empty volume would score: sparse and
+    dense, dim and bright specimens then count alike, and nothing is gained by giving up on the sparse ones.
+    A third term compares re-projections: what the error of the volume would do on the sensor.
+
+    Parameters
+    ----------
+    plan : LfmnetPlan
+    batch_size : int
+    baseline : callable, optional
+        Reconstructs a validation frame by other means, tensor (rows * N, columns * N) -> array
+        (z, y, x); shown and scored beside the network.
+    """
+
+    def __init__(
+        self,
+        plan: LfmnetPlan,
+        batch_size: int,
+        baseline: Callable[[torch.Tensor], np.ndarray] | None = None,
+    ) -> None:
+        torch.manual_seed(plan.seed)
+        super().__init__({"network": LensletNet(**plan.network)})
+        self.plan, self.batch_size = plan, batch_size
+        args = (plan.microscope, plan.n_pixels, plan.z_um, plan.voxels_per_lenslet, plan.settings)
+        self.pairs = LightfieldPairs(*args, seed=plan.seed)
+        self.output_scale = 1.0
+        self._baseline = baseline
+        self._signal = SignalWeighted()
+        self._projector: LensletProjector | None = None
+        self._validation: list[Pair] = []
+        self._baseline_volumes: list[np.ndarray] = []
+        self._shown: int | None = None
+        self.baseline_psnr_db: float | None = None
+
+    def prepare(self) -> Iterator[tuple[int, int, str]]:
+        """Build the optics, the first scenes and the validation set; yields (done, all, what)."""
+        for done, total in self.pairs.prepare():
+            yield done, total, "Computing the optics"
+        for _ in self._build_projector():
+            pass
+        count = self.plan.settings.pool
+        peaks = []
+        for k in range(count):
+            pair = self.pairs.scene_pair(k)
+            peaks.append(_peak(pair.volume))
+            yield k + 1, count, "Drawing specimens"
+        # typical bright voxels become 1: stored, so that it is the same ever after
+        lit = [p for p in peaks if p > 0]
+        self.output_scale = round(float(np.median(lit)), 4) if lit else 1.0
+        yield from self._validation_set()
+
+    def _build_projector(self) -> Iterator[tuple[int, int]]:
+        s, p = self.plan.voxels_per_lenslet, self.plan
+        if REPROJECTION_WEIGHT <= 0:
+            return
+        cells = (p.settings.cells, p.settings.cells)
+        planes = [Plane(z, (s, s)) for z in p.z_um]
+        geometry = Geometry.plan(CellOptics.of(p.microscope, p.n_pixels), planes, cells, margin=(0, 0))
+        self._projector = LensletProjector(geometry, "cpu", p.settings.storage)
+        yield from self._projector.build_steps(use_cache=False)
+
+    def _validation_set(self) -> Iterator[tuple[int, int, str]]:
+        source = self.pairs.other(self.plan.seed + 7919)
+        rng = np.random.default_rng([self.plan.seed, 7919])
+        index = 0
+        while len(self._validation) < VALIDATION_SCENES:
+            pair = source.scene_pair(index)
+            index += 1
+            if _peak(pair.volume) > 0 or index > 20 * VALIDATION_SCENES:
+                electrons = VALIDATION_ELECTRONS[len(self._validation) % len(VALIDATION_ELECTRONS)]
+                pair = Pair(pair.image.float(), pair.volume.float())
+                self._validation.append(source.recorded(pair, rng, electrons))
+            yield len(self._validation), VALIDATION_SCENES, "Drawing specimens to validate on"
+        if self._baseline is not None:
+            for k, pair in enumerate(self._validation):
+                self._baseline_volumes.append(self._baseline(pair.image[0]))
+                yield k + 1, VALIDATION_SCENES, "Deconvolving them, to compare with"
+            scores = [
+                psnr_db(b, p.volume[0].numpy())
+                for b, p in zip(self._baseline_volumes, self._validation, strict=True)
+            ]
+            self.baseline_psnr_db = float(np.mean(scores))
+
+    def batch(self, index: int) -> dict[str, torch.Tensor]:
+        """Return frames and the volumes that the network should give for them."""
+        pair = self.pairs.batch(index, self.batch_size)
+        return {"image": pair.image, "volume": pair.volume / self.output_scale}
+
+    def loss(self, phase: str, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return the signal-weighted loss and the re-projection's, each relative to an empty volume's."""
+        target = batch["volume"]
+        output = self.modules["network"](batch["image"]).float()
+        scale = torch.maximum(target_scale(target), 0.25 * target.flatten(1).amax(1)).clamp(min=LEAST_SCALE)
+        signal = torch.stack(
+            [
+                self._signal(o, t, s[None])
+                / self._signal(torch.zeros_like(t), t, s[None]).clamp(min=LEAST_LOSS)
+                for o, t, s in zip(output.split(1), target.split(1), scale, strict=True)
+            ]
+        ).mean()
+        terms = {"signal": (1.0, signal)}
+        if self._projector is not None:
+            terms["reprojection"] = (REPROJECTION_WEIGHT, self._reprojected(output, target))
+        return combine(terms)
+
+    def _reprojected(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return ``|P (o - t)|^2 / |P t|^2``, averaged over samples."""
+        assert self._projector is not None
+        with torch.autocast(output.device.type, enabled=False):
+            seen = self._projector.forward(torch.cat([output - target, target]))
+            error, light = seen.flatten(1).square().sum(1).chunk(2)
+            return (error / light.clamp(min=1e-3 * light.amax().clamp(min=1e-6))).mean()
+
+    def validate(self, modules: Mapping[str, nn.Module]) -> Validation:
+        """Score volumes of specimens that the training never sees."""
+        scores, similar, slices = [], [], []
+        for pair in self._validation:
+            device = next(modules["network"].parameters()).device
+            found = modules["network"](pair.image.to(device))[0].float().clamp(min=0).cpu().numpy()
+            truth = pair.volume[0].numpy()
+            scores.append(psnr_db(found, truth))
+            similar.append(pearson(found, truth))
+            slices.append(found)
+        values = {"psnr_db": float(np.mean(scores)), "pearson": float(np.mean(similar))}
+        if self.baseline_psnr_db is not None:
+            values["baseline_psnr_db"] = self.baseline_psnr_db
+        if self._shown is None:  # always the same one, so that it can be watched: a typical one
+            self._shown = int(np.argsort(scores)[len(scores) // 2])
+        truth = self._validation[self._shown].volume[0].numpy()
+        plane = int(truth.sum((1, 2)).argmax())
+        images = {"truth": truth[plane], "network": slices[self._shown][plane]}
+        if self._baseline_volumes:
+            images["richardson-lucy"] = self._baseline_volumes[self._shown][plane]
+        return Validation(values["psnr_db"], values, images)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what tells this training from another."""
+        return {**self.plan.record(), "batch_size": self.batch_size, "reprojection": REPROJECTION_WEIGHT}
+
+
+def _peak(volume: torch.Tensor) -> float:
+    return float(np.percentile(volume.float().numpy(), 99.9))

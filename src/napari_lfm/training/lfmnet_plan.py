@@ -1,0 +1,125 @@
+"""The plan of a training of LFMNet: microscope, depths, size of the network, specimens."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_lfm.core.problems import RequestError
+from napari_lfm.lightfield.slopes import slope_at_depth
+
+if TYPE_CHECKING:
+    from napari_lfm.optics.microscope import Microscope
+    from napari_lfm.training.lightfield_pairs import PairSettings
+
+SPECIMENS: dict[str, tuple[str, ...]] = {
+    "any": ("beads", "vesicles", "vessels", "filaments", "cells", "bars"),
+    "beads": ("beads",),
+    "vesicles": ("vesicles", "cells"),
+    "vessels": ("vessels",),
+    "filaments": ("filaments",),
+    "neurons": ("neurons", "filaments"),
+    "nuclei": ("nuclei", "cells"),
+}
+"""Specimen kinds that a user can choose, and the phantom families that stand for them."""
+MOST_SLOPES = 32
+
+
+@dataclass(frozen=True)
+class NetworkSize:
+    """How large a network is, and what that asks of its training.
+
+    Attributes
+    ----------
+    arguments : dict
+        Constructor arguments beside the geometry.
+    batch_size : int
+        Frames of `PairSettings.cells` squared lenslets per update.
+    learning_rate : float
+    """
+
+    arguments: dict[str, int]
+    batch_size: int
+    learning_rate: float
+
+
+SIZES: dict[str, NetworkSize] = {
+    "small": NetworkSize({"width": 32, "lenslet_width": 96, "blocks": 3, "angular": 2}, 2, 1e-3),
+    "medium": NetworkSize({"width": 48, "lenslet_width": 128, "blocks": 3, "angular": 4}, 2, 8e-4),
+}
+
+
+def z_of_card(z_min_um: float, z_max_um: float, z_step_um: float) -> list[float]:
+    """Return the depths of a model's planes, lowest first.
+
+    Raises
+    ------
+    RequestError
+        If the range is empty or has more than 256 planes.
+    """
+    count = int(np.floor((z_max_um - z_min_um) / z_step_um + 1e-6)) + 1
+    if count < 1:
+        raise RequestError(
+            f"The depth range {z_min_um:g} to {z_max_um:g} um is empty.", "Give the lower end first."
+        )
+    if count > 256:
+        raise RequestError(f"{count} planes are more than a network of 256.", "Take larger steps.")
+    return [round(z_min_um + k * z_step_um, 6) for k in range(count)]
+
+
+@dataclass(frozen=True)
+class LfmnetPlan:
+    """Everything that decides what a training gives, apart from the loop's own settings.
+
+    Attributes
+    ----------
+    microscope : Microscope
+    z_um : tuple of float
+        Depths of the planes, evenly spaced.
+    size : str
+        ``small``, ``medium`` or ``paper``.
+    specimen : str
+        A key of `SPECIMENS`.
+    voxels_per_lenslet : int
+    n_pixels : int
+        Pixels per lenslet, N.
+    seed : int
+    settings : PairSettings
+    """
+
+    microscope: Microscope
+    z_um: tuple[float, ...]
+    size: str
+    specimen: str
+    voxels_per_lenslet: int
+    n_pixels: int
+    seed: int
+    settings: PairSettings
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """Constructor arguments of the network."""
+        return {
+            "n_pixels": self.n_pixels,
+            "depths": len(self.z_um),
+            "voxels_per_lenslet": self.voxels_per_lenslet,
+            "slopes": [round(v, 6) for v in self.slopes],
+            **SIZES[self.size].arguments,
+        }
+
+    def record(self) -> dict[str, Any]:
+        """Return the plan JSON-ready, for the card."""
+        out: dict[str, Any] = asdict(self)
+        out["microscope"] = self.microscope.model_dump(mode="json")
+        return dict(json.loads(json.dumps(out)))
+
+    @property
+    def slopes(self) -> list[float]:
+        """Epipolar slopes that the network starts from: every plane, or 32 where there are more."""
+        planes = np.asarray(self.z_um)
+        if len(planes) > MOST_SLOPES:
+            planes = np.linspace(planes[0], planes[-1], MOST_SLOPES)
+        return [slope_at_depth(float(z), self.microscope, None, self.n_pixels) for z in planes]
