@@ -74,6 +74,7 @@ class Lfmnet:
     )
     input_kind: ClassVar[InputKind] = "lightfield"
     Parameters: ClassVar[type[LfmnetParameters]] = LfmnetParameters
+    needs_model: ClassVar[bool] = True
 
     def complete(self, request: Request) -> tuple[Request, list[Problem]]:
         """Return the request with the microscope and model that it leaves out, as far as they are known."""

@@ -61,6 +61,8 @@ class Session:
     microscope_changed = Signal()
     lattice_changed = Signal()
     layers_changed = Signal()
+    models_changed = Signal()
+    """A trained model was added to this machine, or taken away."""
 
     def __init__(self, viewer: Viewer) -> None:
         self.viewer: Viewer = bare(viewer)
