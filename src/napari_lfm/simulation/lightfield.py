@@ -20,8 +20,9 @@ from napari_lfm.core.problems import RequestError
 from napari_lfm.optics.microscope import Microscope, nearest_odd
 from napari_lfm.simulation.camera import record
 from napari_lfm.simulation.projection import margin_cells, project_plane
+from napari_lfm.simulation.raster import rasterise
 from napari_lfm.simulation.recording import SLIGHTLY_OFF, Exposure, OpticsError, Recording
-from napari_lfm.simulation.scene import Grid, Scene, render
+from napari_lfm.simulation.scene import Grid, Scene
 from napari_lfm.simulation.sensor import covering_grid, nominal_lattice, to_camera
 from napari_lfm.simulation.voxels import sample_volume
 
@@ -142,10 +143,11 @@ def simulate_lightfield(
     sub = (np.arange(z_substeps) + 0.5) / z_substeps - 0.5
     depths = [float(z + d) for z in planes for d in sub * z_um[2]]
     lenslet_image = np.zeros(bench.grid.shape)
+    aligned = subject.turned(-rotation_deg) if isinstance(subject, Scene) else subject
     for k, z in enumerate(depths):
         if on_progress is not None:
             on_progress(k, len(depths), "Simulating the light field")
-        lenslet_image += _project_plane(bench, subject, z, z_um[2] / z_substeps)
+        lenslet_image += _project_plane(bench, aligned, z, z_um[2] / z_substeps)
     signal = to_camera(lenslet_image, bench.grid)
     white = to_camera(np.tile(_white_cell(bench), bench.grid.cells), bench.grid)
 
@@ -230,10 +232,10 @@ def _set_up(
 
 
 def _project_plane(bench: _Bench, subject: Scene | xr.DataArray, z: float, dz: float) -> Array:
-    """Return the lenslet image of one fine plane of the subject; zeros where it is dark."""
+    """Return the lenslet image of one fine plane; zeros where it is dark. Scenes come turned already."""
     grid = bench.voxel_grid(z, dz, margin_cells(bench.optics, z))
     if isinstance(subject, Scene):
-        plane = render(subject.turned(-bench.rotation_deg), grid).values[0]
+        plane = rasterise(subject, grid, bench.device).cpu().numpy()[0]
     else:
         plane = sample_volume(subject, grid, bench.rotation_deg)[0]
     if not plane.any():
@@ -284,7 +286,10 @@ def _truth(
     shape = (len(planes), int(counts[0]), int(counts[1]))
     voxel = (dz, float(step[0]), float(step[1]))
     grid = Grid(shape, voxel, (float(planes[0]), float(around[0]), float(around[1])))
-    data = render(subject, grid).values if isinstance(subject, Scene) else sample_volume(subject, grid)
+    if isinstance(subject, Scene):
+        data = rasterise(subject, grid, bench.device).cpu().numpy()
+    else:
+        data = sample_volume(subject, grid)
     attrs = {"families": list(subject.families) if isinstance(subject, Scene) else ["volume"]}
     origin = {"z": float(planes[0]), "y": float(start[0]), "x": float(start[1])}
     return labelled(data, "zyx", dict(zip("zyx", voxel, strict=True)), origin, name="truth", attrs=attrs)
