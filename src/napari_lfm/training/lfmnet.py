@@ -45,6 +45,8 @@ class LfmnetTask(BaseTask):
     baseline : callable, optional
         Reconstructs a validation frame by other means, tensor (rows * N, columns * N) -> array
         (z, y, x); shown and scored beside the network.
+    device : str
+        Where the network is trained: its volumes are projected back there.
     """
 
     def __init__(
@@ -52,12 +54,13 @@ class LfmnetTask(BaseTask):
         plan: LfmnetPlan,
         batch_size: int,
         baseline: Callable[[torch.Tensor], np.ndarray] | None = None,
+        device: str = "cpu",
     ) -> None:
         torch.manual_seed(plan.seed)
-        super().__init__({"network": LensletNet(**plan.network)})
-        self.plan, self.batch_size = plan, batch_size
+        super().__init__({"network": self._network(plan)})
+        self.plan, self.batch_size, self._device = plan, batch_size, device
         args = (plan.microscope, plan.n_pixels, plan.z_um, plan.voxels_per_lenslet, plan.settings)
-        self.pairs = LightfieldPairs(*args, seed=plan.seed)
+        self.pairs = LightfieldPairs(*args, seed=plan.seed, truth_voxels=plan.truth_voxels)
         self.output_scale = 1.0
         self._baseline = baseline
         self._signal = SignalWeighted()
@@ -66,6 +69,15 @@ class LfmnetTask(BaseTask):
         self._baseline_volumes: list[np.ndarray] = []
         self._shown: int | None = None
         self.baseline_psnr_db: float | None = None
+
+    @staticmethod
+    def _network(plan: LfmnetPlan) -> nn.Module:
+        return LensletNet(**plan.network)
+
+    @property
+    def validation_pairs(self) -> tuple[Pair, ...]:
+        """The frames and volumes that the network is scored on."""
+        return tuple(self._validation)
 
     def prepare(self) -> Iterator[tuple[int, int, str]]:
         """Build the optics, the first scenes and the validation set; yields (done, all, what)."""
@@ -81,8 +93,12 @@ class LfmnetTask(BaseTask):
             yield k + 1, count, "Drawing specimens"
         # typical bright voxels become 1: stored, so that it is the same ever after
         lit = [p for p in peaks if p > 0]
-        self.output_scale = round(float(np.median(lit)), 4) if lit else 1.0
+        self.output_scale = round(self._bright(lit), 4) if lit else 1.0
         yield from self._validation_set()
+
+    def _bright(self, peaks: list[float]) -> float:
+        """Return the brightness that the network calls 1, from those of the first scenes."""
+        return float(np.median(peaks))
 
     def _build_projector(self) -> Iterator[tuple[int, int]]:
         s, p = self.plan.voxels_per_lenslet, self.plan
@@ -91,7 +107,7 @@ class LfmnetTask(BaseTask):
         cells = (p.settings.cells, p.settings.cells)
         planes = [Plane(z, (s, s)) for z in p.z_um]
         geometry = Geometry.plan(CellOptics.of(p.microscope, p.n_pixels), planes, cells, margin=(0, 0))
-        self._projector = LensletProjector(geometry, "cpu", p.settings.storage)
+        self._projector = LensletProjector(geometry, self._device, p.settings.storage)
         yield from self._projector.build_steps(use_cache=False)
 
     def _validation_set(self) -> Iterator[tuple[int, int, str]]:
@@ -150,8 +166,9 @@ class LfmnetTask(BaseTask):
         """Score volumes of specimens that the training never sees."""
         scores, similar, slices = [], [], []
         for pair in self._validation:
-            device = next(modules["network"].parameters()).device
-            found = modules["network"](pair.image.to(device))[0].float().clamp(min=0).cpu().numpy()
+            network: Any = modules["network"]
+            device = next(network.parameters()).device
+            found = network.volume_of(pair.image.to(device))[0].float().clamp(min=0).cpu().numpy()
             truth = pair.volume[0].numpy()
             scores.append(psnr_db(found, truth))
             similar.append(pearson(found, truth))

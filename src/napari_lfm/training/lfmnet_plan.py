@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from napari_lfm.core.problems import RequestError
 from napari_lfm.lightfield.slopes import slope_at_depth
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from napari_lfm.optics.microscope import Microscope
     from napari_lfm.training.lightfield_pairs import PairSettings
 
@@ -49,7 +51,11 @@ class NetworkSize:
 SIZES: dict[str, NetworkSize] = {
     "small": NetworkSize({"width": 32, "lenslet_width": 96, "blocks": 3, "angular": 2}, 2, 1e-3),
     "medium": NetworkSize({"width": 48, "lenslet_width": 128, "blocks": 3, "angular": 4}, 2, 8e-4),
+    "large": NetworkSize({"width": 80, "lenslet_width": 256, "blocks": 4, "angular": 6}, 8, 6e-4),
+    "paper": NetworkSize({}, 16, 1e-3),
 }
+"""Small and medium suit a CPU, large wants a GPU; paper is the published network, which takes no sizes."""
+PAPER_FOV = 9
 
 
 def z_of_card(z_min_um: float, z_max_um: float, z_step_um: float) -> list[float]:
@@ -80,10 +86,11 @@ class LfmnetPlan:
     z_um : tuple of float
         Depths of the planes, evenly spaced.
     size : str
-        ``small``, ``medium`` or ``paper``.
+        A key of `SIZES`.
     specimen : str
         A key of `SPECIMENS`.
     voxels_per_lenslet : int
+        Voxels across a lenslet of what is simulated, and of the network but the published one.
     n_pixels : int
         Pixels per lenslet, N.
     seed : int
@@ -100,8 +107,22 @@ class LfmnetPlan:
     settings: PairSettings
 
     @property
+    def architecture(self) -> str:
+        """Name of the network in model cards."""
+        return "lfmnet-paper" if self.size == "paper" else "lfmnet-modern"
+
+    @property
+    def truth_voxels(self) -> int:
+        """Voxels across a lenslet of the network's volumes: the published one makes one for each pixel."""
+        return self.n_pixels if self.size == "paper" else self.voxels_per_lenslet
+
+    @property
     def network(self) -> dict[str, Any]:
         """Constructor arguments of the network."""
+        if self.size == "paper":
+            cells = self.settings.cells
+            fov = min(PAPER_FOV, cells - 1 + cells % 2)
+            return {"n_depths": len(self.z_um), "fov": fov, "n_pixels": self.n_pixels}
         return {
             "n_pixels": self.n_pixels,
             "depths": len(self.z_um),
@@ -123,3 +144,34 @@ class LfmnetPlan:
         if len(planes) > MOST_SLOPES:
             planes = np.linspace(planes[0], planes[-1], MOST_SLOPES)
         return [slope_at_depth(float(z), self.microscope, None, self.n_pixels) for z in planes]
+
+
+def plan_of_record(record: Mapping[str, Any]) -> LfmnetPlan:
+    """Return the plan that `LfmnetPlan.record` wrote down.
+
+    Raises
+    ------
+    RequestError
+        If it is of another version.
+    """
+    from napari_lfm.optics.microscope import Microscope
+    from napari_lfm.simulation.recording import OpticsError
+    from napari_lfm.training.lightfield_pairs import PairSettings
+
+    try:
+        settings = dict(record["settings"])
+        settings["families"] = tuple(settings["families"])
+        settings["electrons"] = tuple(settings["electrons"])
+        settings["errors"] = tuple(
+            OpticsError(**{**error, "pupil": tuple(error["pupil"])}) for error in settings["errors"]
+        )
+        known = {f.name for f in fields(LfmnetPlan)}
+        values: dict[str, Any] = {key: value for key, value in record.items() if key in known}
+        values["microscope"] = Microscope.model_validate(record["microscope"])
+        values["z_um"] = tuple(float(z) for z in record["z_um"])
+        values["settings"] = PairSettings(**settings)
+        return LfmnetPlan(**values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RequestError(
+            f"The record of the training is not one of this version ({error}).", "Train into another folder."
+        ) from None

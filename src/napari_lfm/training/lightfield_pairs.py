@@ -122,6 +122,8 @@ class LightfieldPairs:
     seed : int
     device : str
         Where to compute; the pool stays in main memory.
+    truth_voxels : int, optional
+        Voxels across a lenslet of the truth, where it is to be finer than what is simulated (s).
     """
 
     microscope: Microscope
@@ -131,6 +133,7 @@ class LightfieldPairs:
     settings: PairSettings
     seed: int = 0
     device: str = "cpu"
+    truth_voxels: int | None = None
     _projectors: list[LensletProjector] = field(default_factory=list, init=False, repr=False)
     _guards: list[LensletProjector] = field(default_factory=list, init=False, repr=False)
     _pool: dict[int, Pair] = field(default_factory=dict, init=False, repr=False)
@@ -154,18 +157,21 @@ class LightfieldPairs:
 
     def prepare(self) -> Iterator[tuple[int, int]]:
         """Build the projectors, yielding (steps done, steps in all)."""
-        fine, coarse = self._planes()
-        geometries = [self._geometries(error, fine, coarse) for error in self.settings.errors]
-        total = sum(len(g.planes) for pair in geometries for g in pair)
+        geometries = self.geometries()
+        total = sum(len(g.planes) for g in geometries)
         done = 0
-        for both in geometries:
-            for geometry, kept in zip(both, (self._projectors, self._guards), strict=True):
-                projector = LensletProjector(geometry, self.device, self.settings.storage)
-                # a training set is made once; the disk cache is for what is used again
-                for _ in projector.build_steps(use_cache=False):
-                    done += 1
-                    yield done, total
-                kept.append(projector)
+        for k, geometry in enumerate(geometries):
+            projector = LensletProjector(geometry, self.device, self.settings.storage)
+            # a training set is made once; the disk cache is for what is used again
+            for _ in projector.build_steps(use_cache=False):
+                done += 1
+                yield done, total
+            (self._guards if k % 2 else self._projectors).append(projector)
+
+    def geometries(self) -> list[Geometry]:
+        """Return what is to be built: for each of the optics the volume, then what lies beyond it."""
+        fine, coarse = self._planes()
+        return [g for error in self.settings.errors for g in self._geometries(error, fine, coarse)]
 
     def other(self, seed: int) -> LightfieldPairs:
         """Return a source of other scenes through the same optics."""
@@ -177,6 +183,7 @@ class LightfieldPairs:
             self.settings,
             seed,
             self.device,
+            self.truth_voxels,
         )
         out._projectors, out._guards = self._projectors, self._guards
         return out
@@ -259,17 +266,32 @@ class LightfieldPairs:
             image += coarse.forward(torch.cat(around)[None].to(self.device) * s**2)
         image = _shifted(image.cpu(), rng.normal(0, self.settings.jitter_px, 2)).clamp(min=0)
         k = self.settings.z_substeps
-        truth = inner.reshape(-1, k, n, n).sum(1)[None]  # light adds up over the substeps
+        if self.truth_voxels in (None, s):
+            truth = inner.reshape(-1, k, n, n).sum(1)[None]  # light adds up over the substeps
+        else:
+            truth = self._finer_truth(scene, [p.z_um for p in g.planes], sub)
         level = float(np.percentile(image.numpy(), 99.9))
         if level <= 0:
             return Pair(torch.zeros_like(image), torch.zeros_like(truth))
         return Pair(image / level, truth / level)
 
-    def _rendered(self, scene: object, depths: list[float], dz: float, voxels: int) -> torch.Tensor:
+    def _finer_truth(self, scene: object, depths: list[float], dz: float) -> torch.Tensor:
+        """Return the observed field alone with `truth_voxels` across a lenslet, light per voxel."""
+        assert self.truth_voxels is not None
+        k, t = self.settings.z_substeps, self.truth_voxels
+        planes = [  # one at a time: all substeps at once would not fit
+            self._rendered(scene, depths[i : i + k], dz, t, self.settings.cells).sum(0)
+            for i in range(0, len(depths), k)
+        ]
+        return torch.stack(planes)[None] * (self.voxels_per_lenslet / t) ** 2
+
+    def _rendered(
+        self, scene: object, depths: list[float], dz: float, voxels: int, cells: int | None = None
+    ) -> torch.Tensor:
+        """Return a scene's light on the enlarged field, or on its middle `cells` lenslets."""
         cell = self.microscope.lenslet_um
         assert cell is not None
-        g = self._projectors[0].geometry
-        count = g.volume_cells[0] * voxels
+        count = (self._projectors[0].geometry.volume_cells[0] if cells is None else cells) * voxels
         step = cell / voxels
         start = -(count - 1) / 2 * step
         grid = Grid((len(depths), count, count), (dz, step, step), (depths[0], start, start))

@@ -1,0 +1,166 @@
+"""Where a training lives: its folder, its record to go on from, the id and folder of its model."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_lfm.core.problems import RequestError, raise_for
+from napari_lfm.io.atomic import check_output, replacing_file
+from napari_lfm.methods.train_plan import make_plan, make_settings
+from napari_lfm.networks.catalogue import list_models, user_model_dir
+from napari_lfm.training.checkpoint import LAST, plain
+from napari_lfm.training.lfmnet_plan import plan_of_record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from napari_lfm.methods.train_wish import TrainWish
+    from napari_lfm.training.config import TrainConfig
+    from napari_lfm.training.lfmnet_plan import LfmnetPlan
+
+RECORD = "training.json"
+_MAY_CHANGE = frozenset({"minutes", "steps", "device", "title", "compare", "id"})
+"""Entries of a wish that may be others when a training goes on."""
+_LOOP_ONLY = frozenset(
+    {"validate_every_s", "validate_every_steps", "checkpoint_every_s", "prefetch", "patience"}
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training with its places."""
+
+    wish: TrainWish
+    plan: LfmnetPlan
+    config: TrainConfig
+    folder: Path
+    model_folder: Path
+
+
+def training_folder(id: str) -> Path:
+    """Return the usual folder of the training of model `id`: beside the user's models."""
+    return user_model_dir().parent / "trainings" / id
+
+
+def discard(job: Job) -> None:
+    """Remove the record of a training that never began."""
+    if not (job.folder / LAST).exists():
+        with contextlib.suppress(OSError):
+            (job.folder / RECORD).unlink(missing_ok=True)
+            job.folder.rmdir()
+
+
+def new_job(wish: TrainWish, folder: str | Path | None, model_folder: str | Path | None) -> Job:
+    """Choose the places of a new training, and write its record there.
+
+    Raises
+    ------
+    RequestError
+        If the model is being trained already, or a place cannot be written to.
+    """
+    model = Path(model_folder).expanduser() if model_folder is not None else None
+    id = wish.id or (model.name if model is not None else _free_id(_usual_id(wish)))
+    place = Path(folder).expanduser() if folder is not None else training_folder(id)
+    if wish.id and folder is None and (place / RECORD).is_file():
+        raise RequestError(
+            f"There is a training of '{id}' in {place} already.",
+            "Resume it, or give another id.",
+        )
+    job = Job(wish, make_plan(wish), make_settings(wish), place, model or user_model_dir() / id)
+    _writable(job.folder)
+    _writable(job.model_folder.absolute().parent)
+    record = {
+        "wish": wish.model_dump(mode="json"),
+        "plan": job.plan.record(),
+        "model_folder": str(job.model_folder.absolute()),
+    }
+    with replacing_file(job.folder / RECORD) as file:
+        file.write(json.dumps(record, indent=2).encode() + b"\n")
+    return job
+
+
+def resumed_job(wish: TrainWish, folder: str | Path | None) -> Job:
+    """Find the training to go on with.
+
+    Raises
+    ------
+    RequestError
+        If there is none, its record is damaged, or it was asked for with other settings.
+    """
+    place = Path(folder).expanduser() if folder is not None else _latest(wish)
+    path = place / RECORD
+    try:
+        record = json.loads(path.read_text("utf-8"))
+        before, plan = dict(record["wish"]), plan_of_record(record["plan"])
+        model = Path(record["model_folder"])
+    except OSError:
+        raise RequestError(
+            f"There is no training to go on with in {place}.", "Start one, or give the folder of one."
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise RequestError(f"{path} is damaged.", "Train into another folder.") from None
+    now = wish.model_dump(mode="json")
+    for values in (before, now):
+        values["tuning"] = {k: v for k, v in values.get("tuning", {}).items() if k not in _LOOP_ONLY}
+    different = [k for k in now if k not in _MAY_CHANGE and plain(before.get(k)) != plain(now[k])]
+    if different:
+        raise RequestError(
+            f"The training in {place} is another one: {', '.join(different)} "
+            f"{'was' if len(different) == 1 else 'were'} different.",
+            "Go on with the same settings, or train into another folder.",
+        )
+    return Job(wish, plan, make_settings(wish), place, model)
+
+
+def _latest(wish: TrainWish) -> Path:
+    """Return the folder of the training that is meant where no folder is given."""
+    if wish.id:
+        return training_folder(wish.id)
+    usual = training_folder(_usual_id(wish))
+    found = [p.parent for p in usual.parent.glob(f"{usual.name}*/{RECORD}")]
+    same = [p for p in found if p.name == usual.name or p.name[len(usual.name) + 1 :].isdigit()]
+    return max(same, key=lambda p: (p / RECORD).stat().st_mtime, default=usual)
+
+
+def refuse_finished(job: Job, state: Mapping[str, Any]) -> None:
+    """Refuse to go on with a training that has had all its minutes or steps."""
+    minutes, steps = job.config.minutes, job.config.steps
+    if minutes is not None and state["seconds"] >= 60 * minutes:
+        raise RequestError(
+            f"This training has had its {minutes:g} minutes already.", "Give it more minutes in all to go on."
+        )
+    if steps is not None and state["step"] >= steps:
+        raise RequestError(f"This training has done its {steps} steps already.", "Give it more steps in all.")
+
+
+def _usual_id(wish: TrainWish) -> str:
+    name = wish.microscope.name
+    kept = "".join(c if (c.isalnum() and c.isascii()) or c in "._+-" else "-" for c in name)
+    return f"lfmnet-{kept.strip('.-')[:60] or 'mine'}"
+
+
+def _free_id(id: str) -> str:
+    free, k = id, 1
+    while is_taken(free) or training_folder(free).exists():
+        k += 1
+        free = f"{id}-{k}"
+    return free
+
+
+def is_taken(id: str) -> bool:
+    """Return whether there is a model of this id."""
+    return any(id.lower() in (e.card.id.lower(), e.folder.name.lower()) for e in list_models())
+
+
+def _writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(
+            f"The folder {folder} cannot be made: {error.strerror}.", "Choose another place."
+        ) from None
+    raise_for(check_output(folder / "card.json"))
