@@ -10,7 +10,12 @@ import pytest
 from napari_lfm.core.labelled import labelled, spacing_of
 from napari_lfm.core.problems import RequestError
 from napari_lfm.lightfield.lattice import Lattice
-from napari_lfm.simulation.lightfield import SLIGHTLY_OFF, Exposure, simulate_lightfield
+from napari_lfm.simulation.lightfield import (
+    SLIGHTLY_OFF,
+    Exposure,
+    simulate_lightfield,
+    simulate_lightfields,
+)
 from napari_lfm.simulation.scene import Scene
 from napari_lfm.simulation.sensor import covering_grid, nominal_lattice, to_camera
 from napari_lfm.simulation.shapes import Ball
@@ -185,6 +190,17 @@ def test_a_volume_is_as_good_a_subject_as_a_scene(tiny: Microscope) -> None:
     a, b = (light_of(f["raw"].values) for f in frames)
     assert np.corrcoef(a.ravel(), b.ravel())[0, 1] > 0.99
     np.testing.assert_allclose(frames[0]["truth"].sum(), frames[1]["truth"].sum(), rtol=0.05)
+
+
+def test_several_at_once_are_those_one_by_one(tiny: Microscope) -> None:
+    scenes = [Scene((Ball((0.0, y, -3.0), 5.0),)) for y in (4.0, -9.0)]
+    keywords = {"z_um": (-6, 6, 6), "lenslets": (7, 7), "z_substeps": 1, "voxels_per_lenslet": 5}
+    both = simulate_lightfields(scenes, tiny, seed=3, **keywords)  # type: ignore[arg-type]
+    for k, scene in enumerate(scenes):
+        alone = simulate_lightfield(scene, tiny, seed=3 + k, **keywords)  # type: ignore[arg-type]
+        np.testing.assert_allclose(both[k]["expected"], alone["expected"], rtol=1e-6, atol=1e-6)
+        assert np.array_equal(both[k]["raw"], alone["raw"])
+        assert np.array_equal(both[k]["truth"], alone["truth"])
 
 
 def test_bad_requests_are_explained(tiny: Microscope) -> None:

@@ -33,7 +33,14 @@ if TYPE_CHECKING:
     from napari_lfm.lightfield.lattice import Lattice
     from napari_lfm.optics.psf import CellOptics
 
-__all__ = ["SLIGHTLY_OFF", "Exposure", "OpticsError", "Recording", "simulate_lightfield"]
+__all__ = [
+    "SLIGHTLY_OFF",
+    "Exposure",
+    "OpticsError",
+    "Recording",
+    "simulate_lightfield",
+    "simulate_lightfields",
+]
 
 OnProgress = Callable[[int, int, str], None]
 Array = npt.NDArray[np.float64]
@@ -132,25 +139,88 @@ def simulate_lightfield(
     RequestError
         If the microscope has no lenslets or the z range is empty.
     """
+    return simulate_lightfields(
+        [subject],
+        microscope,
+        z_um=z_um,
+        lenslets=lenslets,
+        pitch_px=pitch_px,
+        rotation_deg=rotation_deg,
+        offset_px=offset_px,
+        exposure=exposure,
+        error=error,
+        voxels_per_lenslet=voxels_per_lenslet,
+        z_substeps=z_substeps,
+        truth_voxels_per_lenslet=truth_voxels_per_lenslet,
+        seed=seed,
+        device=device,
+        on_progress=on_progress,
+    )[0]
+
+
+def simulate_lightfields(
+    subjects: Sequence[Scene | xr.DataArray],
+    microscope: Microscope,
+    *,
+    z_um: tuple[float, float, float],
+    lenslets: tuple[int, int] = (21, 21),
+    pitch_px: float | tuple[float, float] | None = None,
+    rotation_deg: float = 0.0,
+    offset_px: tuple[float, float] = (0.0, 0.0),
+    exposure: Exposure | None = None,
+    error: OpticsError | None = None,
+    voxels_per_lenslet: int = 9,
+    z_substeps: int = 2,
+    truth_voxels_per_lenslet: int = 3,
+    seed: int = 0,
+    device: str = "cpu",
+    on_progress: OnProgress | None = None,
+) -> list[Recording]:
+    """Record several subjects with one microscope: much faster than one by one.
+
+    Parameters and errors are those of `simulate_lightfield`; the first recording's noise is drawn from
+    `seed`, the next one's from the number after it.
+    """
     exposure = exposure or Exposure()
     error = error or OpticsError()
     planes = _plane_centres(z_um)
     bench = _set_up(
         microscope, lenslets, pitch_px, rotation_deg, offset_px, error, voxels_per_lenslet, device
     )
-    rng = np.random.default_rng(seed)
-
     sub = (np.arange(z_substeps) + 0.5) / z_substeps - 0.5
     depths = [float(z + d) for z in planes for d in sub * z_um[2]]
-    lenslet_image = np.zeros(bench.grid.shape)
-    aligned = subject.turned(-rotation_deg) if isinstance(subject, Scene) else subject
+    lenslet_images = np.zeros((len(subjects), *bench.grid.shape))
+    aligned = [s.turned(-rotation_deg) if isinstance(s, Scene) else s for s in subjects]
     for k, z in enumerate(depths):
         if on_progress is not None:
             on_progress(k, len(depths), "Simulating the light field")
-        lenslet_image += _project_plane(bench, aligned, z, z_um[2] / z_substeps)
-    signal = to_camera(lenslet_image, bench.grid)
+        _add_planes(lenslet_images, bench, aligned, z, z_um[2] / z_substeps)
     white = to_camera(np.tile(_white_cell(bench), bench.grid.cells), bench.grid)
+    out = []
+    for k, (subject, image) in enumerate(zip(subjects, lenslet_images, strict=True)):
+        frames = _frames(image, white, bench, microscope, exposure, seed + k)
+        truth = _truth(subject, bench, planes, z_um[2], truth_voxels_per_lenslet)
+        truth.attrs["seed"] = seed + k
+        out.append(
+            Recording(
+                raw=frames["raw"],
+                white=frames["white"],
+                dark=frames["dark"],
+                truth=truth,
+                expected=frames["expected"],
+                points=_points(subject, bench),
+                lattice=bench.lattice,
+            )
+        )
+    return out
 
+
+def _frames(
+    lenslet_image: Array, white: Array, bench: _Bench, microscope: Microscope, exposure: Exposure, seed: int
+) -> dict[str, xr.DataArray]:
+    """Return the camera's frames of one subject, and the electrons expected."""
+    rng = np.random.default_rng(seed)
+    signal = to_camera(lenslet_image, bench.grid)
     lit = float(np.percentile(signal, 99.9))
     if lit <= 0:
         raise RequestError(
@@ -171,17 +241,7 @@ def simulate_lightfield(
     attrs: dict[str, Any] = {"microscope": microscope.model_dump(mode="json")}
     step = dict.fromkeys("yx", microscope.object_pixel_um)
     images = {n: labelled(f, "yx", step, name=n, attrs=attrs) for n, f in frames.items()}
-    truth = _truth(subject, bench, planes, z_um[2], truth_voxels_per_lenslet)
-    truth.attrs["seed"] = seed
-    return Recording(
-        raw=images["raw"],
-        white=images["white"],
-        dark=images["dark"],
-        truth=truth,
-        expected=labelled(expected, "yx", step, name="expected electrons"),
-        points=_points(subject, bench),
-        lattice=bench.lattice,
-    )
+    return {**images, "expected": labelled(expected, "yx", step, name="expected electrons")}
 
 
 def _plane_centres(z_um: tuple[float, float, float]) -> Array:
@@ -231,16 +291,21 @@ def _set_up(
     )
 
 
-def _project_plane(bench: _Bench, subject: Scene | xr.DataArray, z: float, dz: float) -> Array:
-    """Return the lenslet image of one fine plane; zeros where it is dark. Scenes come turned already."""
+def _add_planes(
+    images: Array, bench: _Bench, subjects: Sequence[Scene | xr.DataArray], z: float, dz: float
+) -> None:
+    """Add one fine plane of every subject to its lenslet image. Scenes come turned already."""
     grid = bench.voxel_grid(z, dz, margin_cells(bench.optics, z))
-    if isinstance(subject, Scene):
-        plane = rasterise(subject, grid, bench.device).cpu().numpy()[0]
-    else:
-        plane = sample_volume(subject, grid, bench.rotation_deg)[0]
-    if not plane.any():
-        return np.zeros(bench.grid.shape)
-    return project_plane(plane, z, bench.optics, bench.voxels, device=bench.device)
+    planes = [
+        rasterise(s, grid, bench.device).cpu().numpy()[0]
+        if isinstance(s, Scene)
+        else sample_volume(s, grid, bench.rotation_deg)[0]
+        for s in subjects
+    ]
+    lit = [k for k, plane in enumerate(planes) if plane.any()]
+    if lit:
+        light = np.stack([planes[k] for k in lit])
+        images[lit] += project_plane(light, z, bench.optics, bench.voxels, device=bench.device)
 
 
 def _white_cell(bench: _Bench) -> Array:

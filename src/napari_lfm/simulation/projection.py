@@ -36,12 +36,13 @@ def project_plane(
     nodes: int | None = None,
     device: str = "cpu",
 ) -> npt.NDArray[np.float64]:
-    """Return the lenslet image of one plane of voxels.
+    """Return the lenslet image of one plane of voxels, or of several specimens' planes at one depth.
 
     Parameters
     ----------
-    plane : array, shape ((rows + 2 my) * sy, (columns + 2 mx) * sx)
-        Light per voxel; (my, mx) from `margin_cells`.
+    plane : array, shape (..., (rows + 2 my) * sy, (columns + 2 mx) * sx)
+        Light per voxel; (my, mx) from `margin_cells`. Several at once share the point spread function,
+        which takes most of the time.
     z_um : float
         Depth.
     optics : CellOptics
@@ -56,7 +57,7 @@ def project_plane(
 
     Returns
     -------
-    array, shape (rows * Ny, columns * Nx)
+    array, shape (..., rows * Ny, columns * Nx)
         Light per lenslet pixel.
     """
     import torch
@@ -65,37 +66,41 @@ def project_plane(
     from napari_lfm.optics.psf import LightfieldPsf
 
     margin = margin_cells(optics, z_um)
-    cells = [n // s - 2 * m for n, s, m in zip(plane.shape, voxels, margin, strict=True)]
-    if min(cells) < 1 or any(n % s for n, s in zip(plane.shape, voxels, strict=True)):
-        raise RequestError(f"A plane of {plane.shape} voxels does not hold whole cells and their margin.")
+    size = plane.shape[-2:]
+    cells = [n // s - 2 * m for n, s, m in zip(size, voxels, margin, strict=True)]
+    if min(cells) < 1 or any(n % s for n, s in zip(size, voxels, strict=True)):
+        raise RequestError(f"A plane of {size} voxels does not hold whole cells and their margin.")
     if nodes is None:
         nodes = 2 if max(margin) - 2 <= 2 else 1  # two of the margin's cells are a guard
     psf = LightfieldPsf(optics, voxels, nodes=nodes)
     images = torch.from_numpy(next(psf.planes([z_um]))).to(device)
 
-    py, px = (scipy.fft.next_fast_len(n // s, real=True) for n, s in zip(plane.shape, voxels, strict=True))
+    py, px = (scipy.fft.next_fast_len(n // s, real=True) for n, s in zip(size, voxels, strict=True))
     period = (max(py, px),) * 2 if any(op.transpose for op in psf.group) else (py, px)
     kernels = [_spectrum(image, optics.cell_px, period) for image in images]
     places = [divmod(rep, voxels[1]) for rep in psf.representatives]
 
     # All voxels that one symmetry operation carries from the computed images are projected in one go.
     owner = np.array([operation_index(psf, i) for i in range(psf.n_voxels)]).reshape(voxels)
-    owners = np.tile(owner, [n // s for n, s in zip(plane.shape, voxels, strict=True)])
-    out = np.zeros([c * n for c, n in zip(cells, optics.cell_px, strict=True)])
-    for k, op in enumerate(psf.group):
-        light = inverse(op).on_image(np.where(owners == k, plane, 0).astype(np.float32))
-        if not light.any():
-            continue
-        total = torch.zeros_like(kernels[0])
-        for (a, b), kernel in zip(places, kernels, strict=True):
-            lit = torch.from_numpy(np.ascontiguousarray(light[a :: voxels[0], b :: voxels[1]])).to(device)
-            total.addcmul_(kernel, torch.fft.rfft2(lit, s=period))
-        my, mx = margin[::-1] if op.transpose else margin
-        rows, columns = cells[::-1] if op.transpose else cells
-        seen = torch.fft.irfft2(total, s=period)[..., my : my + rows, mx : mx + columns]
-        image = seen.permute(2, 0, 3, 1).reshape(rows * seen.shape[0], columns * seen.shape[1])
-        out += op.on_image(image.cpu().numpy())
-    return np.asarray(np.maximum(out, 0))  # FFT rounding leaves tiny negatives
+    owners = np.tile(owner, [n // s for n, s in zip(size, voxels, strict=True)])
+    flat = plane.reshape(-1, *size)
+    out = np.zeros((len(flat), *(c * n for c, n in zip(cells, optics.cell_px, strict=True))))
+    for one, into in zip(flat, out, strict=True):
+        for k, op in enumerate(psf.group):
+            light = inverse(op).on_image(np.where(owners == k, one, 0).astype(np.float32))
+            if not light.any():
+                continue
+            total = torch.zeros_like(kernels[0])
+            for (a, b), kernel in zip(places, kernels, strict=True):
+                lit = torch.from_numpy(np.ascontiguousarray(light[a :: voxels[0], b :: voxels[1]])).to(device)
+                total.addcmul_(kernel, torch.fft.rfft2(lit, s=period))
+            my, mx = margin[::-1] if op.transpose else margin
+            rows, columns = cells[::-1] if op.transpose else cells
+            seen = torch.fft.irfft2(total, s=period)[..., my : my + rows, mx : mx + columns]
+            image = seen.permute(2, 0, 3, 1).reshape(rows * seen.shape[0], columns * seen.shape[1])
+            into += op.on_image(image.cpu().numpy())
+    np.maximum(out, 0, out=out)  # FFT rounding leaves tiny negatives
+    return out.reshape(*plane.shape[:-2], *out.shape[1:])
 
 
 def operation_index(psf: LightfieldPsf, voxel: int) -> int:
