@@ -1,0 +1,67 @@
+"""A training in the shape in which `Runner` runs methods."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from napari_lfm.core.events import Result
+from napari_lfm.core.problems import LfmError, Problem
+from napari_lfm.networks.catalogue import list_models, user_model_dir
+from napari_lfm.widgets import train_input
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from napari_lfm.methods.train_lfmnet import TrainWish
+
+
+class TrainingJob:
+    """One training; its last event, the model, is handed on as the state of a `Result`.
+
+    Parameters
+    ----------
+    go_on : bool
+        Go on with the training that was begun before, to the wish's minutes.
+    """
+
+    def __init__(self, go_on: bool = False) -> None:
+        self.go_on = go_on
+        self.trouble: Problem | None = None
+        """What went wrong while the state was saved on Stop."""
+        self.installed = False
+        """Whether there is a model of it in the end."""
+
+    def run(self, request: TrainWish) -> Iterator[Any]:
+        """Yield `Progress`, `Validated` and, at the end, `Result` (worker thread)."""
+        trainer = train_input.service()
+        events = trainer.run_training(request, resume=self.go_on)
+        try:
+            for event in events:
+                if isinstance(event, trainer.TrainedModel):
+                    yield Result({}, "", {}, state=event)
+                else:
+                    yield event
+        finally:  # also after Stop: what is there is saved now
+            try:
+                events.close()
+            except LfmError as error:
+                self.trouble = error.problem()
+            self.installed = is_installed(request.id)
+            _clear(trainer.training_folder(request.id), {trainer.RECORD})
+            _clear(user_model_dir() / request.id, set())
+
+
+def is_installed(name: str) -> bool:
+    """Return whether the user has a model of this name that can be used."""
+    return any(e.source == "user" and e.card.id == name and not e.problem for e in list_models())
+
+
+def _clear(folder: Path, records: set[str]) -> None:
+    """Remove what a training leaves that never came to a checkpoint: its name is free again."""
+    with contextlib.suppress(OSError):
+        if {p.name for p in folder.iterdir()} == records:
+            for name in records:
+                (folder / name).unlink()
+            folder.rmdir()

@@ -1,0 +1,111 @@
+"""Sentences of the *Train* panel: pure functions from plain data to words."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING
+
+from napari_lfm.core.words import duration
+from napari_lfm.widgets.fields import MICROMETRES
+from napari_lfm.widgets.texts import coloured
+from napari_lfm.widgets.train_input import SPECIMEN_TEXTS
+
+if TYPE_CHECKING:
+    from napari_lfm.core.events import Progress
+    from napari_lfm.optics.microscope import Microscope
+    from napari_lfm.training.events import TrainResult
+    from napari_lfm.widgets.train_course import Course
+    from napari_lfm.widgets.train_input import TrainPlan, TrainSettings
+
+_TIMES = "\N{MULTIPLICATION SIGN}"
+_ALIKE_DB = 0.05
+
+
+def planes_of(settings: TrainSettings) -> int:
+    """Return how many planes the network gives."""
+    return int((settings.z_max_um - settings.z_min_um) / settings.z_step_um + 1e-6) + 1
+
+
+def estimate_html(plan: TrainPlan, microscope: Microscope) -> str:
+    """Return what the training gives, what that is good for, and what it takes, in plain words."""
+    estimate, s = plan.estimate, plan.settings
+    if estimate is None:
+        return ""
+    planes, name = planes_of(s), html.escape(microscope.name)
+    voxels = f"{s.voxels_per_lenslet} {_TIMES} {s.voxels_per_lenslet} voxels per lenslet"
+    if microscope.lenslet_um is not None:
+        voxels += f", {microscope.lenslet_um / s.voxels_per_lenslet:.2g} {MICROMETRES} each"
+    # the published network makes a voxel of every pixel, whatever is asked for
+    voxels = "a voxel for every pixel" if s.size == "paper" else voxels
+    seen = "all kinds of specimens" if s.specimen == "any" else SPECIMEN_TEXTS[s.specimen]
+    optics = f"light fields of '{name}'"
+    if plan.white is not None:
+        optics += f" with the pupil of your white frame ({1 - plan.white.misfit:.0%} of it explained)"
+    lines = [
+        f"<b>You get:</b> the model <i>{html.escape(plan.model_id)}</i>, {planes} planes from {s.z_min_um:g} "
+        f"to {s.z_min_um + (planes - 1) * s.z_step_um:g} {MICROMETRES}, {voxels}",
+        f"<b>Good for:</b> {optics}, {seen}",
+        f"<b>It takes:</b> {' '.join(map(html.escape, estimate.sentences))}",
+    ]
+    return "<br>".join(lines)
+
+
+def progress_words(last: Progress, course: Course) -> str:
+    """Return what is being done, and how long it still takes."""
+    parts = [html.escape(last.message)]
+    if "share" in last.values:
+        parts[0] = "Training" if last.message in ("Training", "Validated") else parts[0]
+        parts.append(f"step {last.step:,}")
+        pace = last.values.get("steps_per_s")
+        if pace:
+            parts.append(f"{pace:.1f} per second" if pace >= 1 else f"{1 / pace:.1f} s each")
+    if last.seconds_left is not None:
+        parts.append(f"{duration(last.seconds_left)} left")
+    text = ", ".join(parts)
+    if course.best is not None:
+        text += f".<br>Best so far: {best_words(course)}."
+    return text
+
+
+def best_words(course: Course) -> str:
+    """Return minute and score of the best weights."""
+    assert course.best is not None
+    minute, score = course.best
+    return f"minute {minute:.1f}, {score:.1f} dB"
+
+
+def verdict(course: Course) -> str:
+    """Return how the kept network compares with Richardson-Lucy, in a sentence; empty where unknown."""
+    if course.best is None or course.baseline is None:
+        return ""
+    gain = course.best[1] - course.baseline
+    if abs(gain) < _ALIKE_DB:
+        return "It is as good as Richardson-Lucy on these specimens."
+    if gain > 0:
+        return f"It is {gain:.1f} dB better than Richardson-Lucy."
+    return f"Richardson-Lucy is still {-gain:.1f} dB better: Continue trains it further."
+
+
+def kept_words(course: Course, model_id: str, installed: bool = True) -> str:
+    """Return which network was kept, and where it is found."""
+    place = f"it is <i>{html.escape(model_id)}</i> in the list of models."
+    if not installed:
+        return "No network was kept: there was none yet."
+    if course.best is None:
+        return f"Kept the network as it was then, not validated yet: {place}"
+    return f"Kept the network of {best_words(course)}: {place} {verdict(course)}".strip()
+
+
+def end_words(
+    status: str, course: Course, model_id: str, result: TrainResult | None, installed: bool = True
+) -> str:
+    """Return how a training ended, as rich text."""
+    spent = duration(60 * course.elapsed)
+    kept = kept_words(course, model_id, installed)
+    if result is not None and result.reason == "unstable":
+        return f"{coloured(html.escape(result.sentence), 'warning')} {kept}"
+    if status == "finished":
+        why = f" {html.escape(result.sentence)}" if result is not None and result.reason == "patience" else ""
+        return f"{coloured(f'Done after {spent} of training.', 'good')}{why} {kept}"
+    head = "Stopped in the preparation." if course.step == 0 else f"Stopped after {spent} of training."
+    return f"{coloured(head, 'warning')} {kept}"

@@ -1,0 +1,208 @@
+"""The *Train* panel as seen: no behaviour beyond showing values and telling what was clicked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QSignalBlocker, Qt
+from qtpy.QtWidgets import QCheckBox, QComboBox, QLineEdit, QVBoxLayout, QWidget
+
+from napari_lfm.widgets.fields import MICROMETRES
+from napari_lfm.widgets.form import CalmComboBox, ModelForm
+from napari_lfm.widgets.parts import WrappedLabel, button, row, scrolled, section
+from napari_lfm.widgets.qt import Signal
+from napari_lfm.widgets.run_row import RunRow
+from napari_lfm.widgets.train_course import shown_pictures
+from napari_lfm.widgets.train_input import SIZE_TEXTS, SPECIMEN_TEXTS, TrainSettings
+from napari_lfm.widgets.train_plots import Curve, Slices
+from napari_lfm.widgets.train_texts import progress_words
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from napari_lfm.core.events import Progress
+    from napari_lfm.widgets.train_course import Course
+
+_LABELS = {
+    "specimen": "specimens",
+    "z_min_um": f"lowest plane ({MICROMETRES})",
+    "z_max_um": f"highest plane ({MICROMETRES})",
+    "z_step_um": f"plane distance ({MICROMETRES})",
+    "size": "network",
+    "compare": "compare with Richardson-Lucy",
+    "steps": "most steps",
+}
+_BAR = 1000
+
+
+class TrainRow(RunRow):
+    """The run row of a training: its bar shows minutes, and its curves are elsewhere."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.run_button.setToolTip("Start a new training")
+        self.stop_button.setToolTip("End after the present step and keep the best network so far")
+        self.continue_button.setToolTip("Go on with the last training, for as many minutes more as set above")
+
+    def show_training(self, last: Progress, course: Course) -> None:
+        """Show the newest event of a training."""
+        share = last.values.get("share")
+        self.bar.setUpdatesEnabled(False)  # as in `show_progress`
+        if share is None:
+            self.bar.setRange(0, max(0, last.total))
+            self.bar.setValue(min(last.step, last.total))
+            text = f"{last.step} of {last.total}" if last.total else ""
+        else:
+            self.bar.setRange(0, _BAR)
+            self.bar.setValue(round(_BAR * min(share, 1.0)))
+            text = f"{course.elapsed:.1f} of {course.minutes:g} min"
+        self.bar.setUpdatesEnabled(True)
+        self.bar.setFormat(text)
+        self.text.show_text(progress_words(last, course))
+
+    def show_end(self, text: str, status: str) -> None:
+        """Show how the training ended."""
+        if self.bar.maximum() == 0:
+            self.bar.setRange(0, 1)
+        if status == "finished":
+            self.bar.setValue(self.bar.maximum())
+        self.text.show_text(text)
+
+
+class TrainView(QWidget):
+    """What to train, what it takes, Run, and how it goes."""
+
+    microscope_chosen = Signal(str)
+    changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        content = QWidget()
+        self._column = QVBoxLayout(content)
+        self._column.setContentsMargins(6, 6, 6, 6)
+        self._column.setSpacing(8)
+        self._build_microscope()
+        self._build_settings()
+        self._build_plan()
+        self._build_course()
+        self._column.addStretch(1)
+        footer, layout = section("Run")
+        self.run_row = TrainRow()
+        layout.addWidget(self.run_row)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        self._scroll = scrolled(content)
+        outer.addWidget(self._scroll, 1)
+        outer.addWidget(footer)
+        self.setMinimumWidth(340)
+
+    # ------------------------------------------------------------------- build
+    def _build_microscope(self) -> None:
+        box, layout = section("Microscope", "The optics that the network is made for")
+        self.microscope_combo = CalmComboBox()
+        self.microscope_combo.setToolTip("Published light-field microscopes, and your own")
+        self.microscope_combo.activated.connect(
+            lambda index: self.microscope_chosen.emit(self.microscope_combo.itemData(index) or "")
+        )
+        layout.addWidget(self.microscope_combo)
+        self.microscope_text = WrappedLabel()
+        layout.addWidget(self.microscope_text)
+        self.edit_button = button("Edit...", "Change any figure of this microscope, and save it as your own")
+        self.wizard_button = button(
+            "From data sheet...", "Enter what is printed on your objective and in your array's data sheet"
+        )
+        layout.addLayout(row(self.edit_button, self.wizard_button))
+        self.white_box = QCheckBox("Use the white frame of the open light field")
+        self.white_box.setToolTip(
+            "Fit the light in the pupil to it: the network then learns your own optics, not ideal ones"
+        )
+        self.white_box.toggled.connect(lambda _: self.changed.emit())
+        layout.addWidget(self.white_box)
+        self._column.addWidget(box)
+
+    def _build_settings(self) -> None:
+        box, layout = section("What to train")
+        self.form = ModelForm(TrainSettings, labels=_LABELS)
+        for name, texts in (("specimen", SPECIMEN_TEXTS), ("size", SIZE_TEXTS)):
+            combo = self.form.editor(name)
+            assert isinstance(combo, QComboBox)
+            for index in range(combo.count()):
+                combo.setItemText(index, texts[combo.itemData(index)])
+        self.form.changed.connect(self.changed)
+        layout.addWidget(self.form)
+        self._column.addWidget(box)
+
+    def _build_plan(self) -> None:
+        box, layout = section("What will be done")
+        self.problems = WrappedLabel()
+        self.estimate = WrappedLabel()
+        layout.addWidget(self.problems)
+        layout.addWidget(self.estimate)
+        self._column.addWidget(box)
+
+    def _build_course(self) -> None:
+        self.course_box, layout = section("How it goes")
+        self.loss = Curve("Loss of the training", from_zero=True)
+        self.score = Curve("Validation PSNR", unit="dB", dots=True)
+        self.slices = Slices()
+        self.slices_text = WrappedLabel()
+        for widget in (self.loss, self.score, self.slices, self.slices_text):
+            layout.addWidget(widget)
+        self._column.addWidget(self.course_box)
+        self.course_box.setVisible(False)
+
+    # -------------------------------------------------------------------- show
+    def show_microscopes(self, groups: Sequence[tuple[str, Sequence[str]]], chosen: str) -> None:
+        """Fill the microscope combo: groups of names, with a line between groups."""
+        combo = self.microscope_combo
+        with QSignalBlocker(combo):
+            combo.clear()
+            combo.addItem("Choose your microscope", "")
+            for tip, names in groups:
+                if names:
+                    combo.insertSeparator(combo.count())
+                for name in names:
+                    combo.addItem(name, name)
+                    combo.setItemData(combo.count() - 1, tip, Qt.ItemDataRole.ToolTipRole)
+                    if name == chosen:
+                        combo.setCurrentIndex(combo.count() - 1)
+
+    def show_white(self, name: str) -> None:
+        """Offer the white frame of this name, or none."""
+        with QSignalBlocker(self.white_box):
+            self.white_box.setVisible(bool(name))
+            if not name:
+                self.white_box.setChecked(False)
+
+    def show_values(self, values: Mapping[str, object]) -> None:
+        """Set fields of the form."""
+        self.form.set_values(values)
+
+    def show_name(self, name: str) -> None:
+        """Show, in grey, the name that is taken where none is typed."""
+        line = self.form.editor("name")
+        assert isinstance(line, QLineEdit)
+        line.setPlaceholderText(name)
+
+    def show_course(self, course: Course) -> None:
+        """Show the curves, with Richardson-Lucy for comparison."""
+        until = max(course.minutes, course.elapsed)
+        self.loss.show_points(course.loss.points, until)
+        baseline = None if course.baseline is None else ("Richardson-Lucy", course.baseline)
+        self.score.show_points(course.scores.points, until, baseline)
+        self.course_box.setVisible(True)
+
+    def show_slices(self, course: Course, pixel_um: float) -> None:
+        """Show the slices of the last validation."""
+        pictures = shown_pictures(course.pictures)
+        self.slices.show_pictures(pictures, pixel_um)
+        self.slices_text.show_text(
+            f"The brightest plane of a specimen that it never trained on, at minute {course.elapsed:.1f}; "
+            "all with the same contrast."
+            if pictures
+            else ""
+        )
+
+    def scroll_to_course(self) -> None:
+        """Bring the curves into sight."""
+        self._scroll.ensureWidgetVisible(self.course_box, 0, 0)
