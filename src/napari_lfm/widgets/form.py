@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QLocale, Qt
@@ -205,6 +206,8 @@ class ModelForm(QWidget):
         Fields shown only under *More settings*, besides those that the model marks itself.
     labels : mapping, optional
         Labels by field name, where the name itself is not clear enough.
+    none_texts : mapping, optional
+        What an empty field shows, by field name.
     """
 
     changed = Signal()
@@ -216,6 +219,7 @@ class ModelForm(QWidget):
         skip: tuple[str, ...] = (),
         advanced: tuple[str, ...] = (),
         labels: Mapping[str, str] | None = None,
+        none_texts: Mapping[str, str] | None = None,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
@@ -226,10 +230,13 @@ class ModelForm(QWidget):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         plain, hidden = _rows(), _rows()
+        self._plain = plain
         for spec in self._specs:
             if spec.kind == "model" and spec.model is not None:
                 self._add_part(spec, outer)
                 continue
+            if none_texts and spec.name in none_texts:
+                spec = replace(spec, none_text=none_texts[spec.name])
             editor = FieldEditor(spec, self._on_changed)
             self._editors[spec.name] = editor
             label = QLabel((labels or {}).get(spec.name, spec.label))
@@ -300,6 +307,10 @@ class ModelForm(QWidget):
         for part in self._parts.values():
             part.reset()
         self.set_values({s.name: s.default for s in self._specs if s.name in self._editors})
+
+    def add_row(self, label: str, widget: QWidget) -> None:
+        """Add a row of the caller's own above the fields."""
+        self._plain.insertRow(0, label, widget)
 
     def editor(self, name: str) -> QWidget:
         """Return the Qt editor of a field, for tests and tooltips."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QTimer
@@ -10,9 +10,17 @@ from qtpy.QtGui import QKeySequence
 
 from napari_lfm._settings import apply_cache_limit, load_settings
 from napari_lfm.methods.base import Method, Request, get_method, method_ids
+from napari_lfm.widgets.models import Models
 from napari_lfm.widgets.panel import Panel
 from napari_lfm.widgets.preload import import_torch_gently
 from napari_lfm.widgets.qt import QShortcut
+from napari_lfm.widgets.reconstruct_trained import (
+    LABELS,
+    MODEL_FIELDS,
+    guess_microscope,
+    needs_model,
+    passed_words,
+)
 from napari_lfm.widgets.reconstruct_view import ReconstructView
 from napari_lfm.widgets.region import RegionTool
 from napari_lfm.widgets.resolve import field_um, microscope_problems, resolve
@@ -27,6 +35,7 @@ if TYPE_CHECKING:
 
     from napari_lfm.core.events import Progress
     from napari_lfm.core.problems import Estimate, Problem
+    from napari_lfm.optics.microscope import Microscope
     from napari_lfm.widgets.runner import ReadyPreview
 
 TITLE = "Reconstruct"
@@ -39,15 +48,29 @@ def load_methods() -> dict[str, Method]:
     return {name: get_method(name) for name in method_ids()}
 
 
-def plan(method: Method, request: Request) -> tuple[list[Problem], Estimate | None, str]:
-    """Return problems, estimate and device of a request (worker thread)."""
+@dataclass(frozen=True)
+class Planned:
+    """What was found out about a request before it runs; no estimate where it cannot."""
+
+    problems: list[Problem]
+    estimate: Estimate | None
+    device: str
+    microscope: Microscope | None = None
+
+
+def plan(method: Method, request: Request) -> Planned:
+    """Return problems, estimate and device of a request, and the microscope it means (worker thread)."""
     from napari_lfm.core.devices import pick_device
 
     device = str(pick_device(request.device))
+    if request.microscope is None:
+        request, notes = guess_microscope(method, request)
+        if request.microscope is not None:
+            return Planned(notes, None, device, request.microscope)
     problems = method.check(request)
     if any(p.severity == "error" for p in problems):
-        return problems, None, device
-    return problems, method.estimate(request), device
+        return Planned(problems, None, device)
+    return Planned(problems, method.estimate(request), device)
 
 
 class ReconstructController:
@@ -64,9 +87,12 @@ class ReconstructController:
         self.region = RegionTool(self.session.viewer, self._region_changed)
         self.outcome: Outcome | None = None
         self.ready = False
-        self._planned_for: tuple[ReconstructState, list[int]] | None = None
+        self._planned_for: tuple[ReconstructState, list[int], bool] | None = None
+        self._guessed: tuple[Microscope, list[Problem]] | None = None
         self.expected: Estimate | None = None
         self._suggested: dict[str, Any] = {}
+        self._suggested_for: dict[str, Any] | None = None
+        self.models = Models(panel, view.models, self._model_changed)
         self._pause = QTimer(panel)
         self._pause.setSingleShot(True)
         self._pause.setInterval(_PAUSE_MS)
@@ -114,10 +140,29 @@ class ReconstructController:
         if self.method is None:
             return
         self.view.summary.show_text(self.method.summary)
-        self.view.show_form(self.method.Parameters)
-        self._suggested = {}
+        trained = needs_model(self.method)
+        self.view.show_form(
+            self.method.Parameters,
+            labels=LABELS.get(name),
+            none_texts=MODEL_FIELDS if trained else None,
+        )
+        self._suggested, self._suggested_for = {}, None
+        self.models.use(name if trained else "")
+        if trained:
+            self._follow_model()
         self._suggest()
         self._schedule()
+
+    def _model_changed(self) -> None:
+        """Depths and sampling follow the model; another one has others."""
+        if self.models.numbers != self._suggested_for:
+            self._follow_model()
+        self._schedule()
+
+    def _follow_model(self) -> None:
+        if self.view.form is not None:
+            self._suggested_for = self.models.numbers
+            self.view.form.set_values(self._suggested_for)
 
     def _suggest(self) -> None:
         """Fill in what suits the microscope, unless the user has set it otherwise."""
@@ -134,6 +179,8 @@ class ReconstructController:
         if self.view.form is not None:
             self.view.form.reset()
             self._suggested = {}
+            if needs_model(self.method):
+                self._follow_model()
             self._suggest()
 
     # --------------------------------------------------------------------- plan
@@ -154,6 +201,7 @@ class ReconstructController:
             region_um=self.region.region_um if drawn else None,
             device=str(view.device_combo.currentData()),
             memory_gib=view.memory_box.value() or None,
+            model=self.models.key if needs_model(self.method) else None,
         )
 
     def _schedule(self) -> None:
@@ -164,11 +212,12 @@ class ReconstructController:
         self._show_buttons()
         self._pause.start()
 
-    def _circumstances(self) -> tuple[ReconstructState, list[int]]:
+    def _circumstances(self) -> tuple[ReconstructState, list[int], bool]:
         """Return all that a plan depends on, to compare."""
         session = self.session
         layers = [session.input(role) for role in ROLES]
-        return self.state(), [0 if layer is None else id(layer.data) for layer in layers]
+        known = [0 if layer is None else id(layer.data) for layer in layers]
+        return self.state(), known, self.models.agreed
 
     def prepare(self) -> None:
         """Find out, off the GUI thread, what a run would do; enable Run where it can."""
@@ -183,14 +232,24 @@ class ReconstructController:
             return
         self._planned_for = self._circumstances()
         self.view.understood.show_text(understood_html(request))
-        self.background.submit(
-            "plan", lambda: plan(method, request), lambda found: self._planned(*found), self._not_ready
-        )
+        self.background.submit("plan", lambda: plan(method, request), self._planned, self._not_ready)
 
-    def _planned(self, problems: list[Problem], estimate: Estimate | None, device: str) -> None:
+    def _planned(self, found: Planned) -> None:
+        if found.microscope is not None and self.session.microscope is None:
+            # everything gets its size from it, the layers too; the plan is made again
+            self._guessed = found.microscope, found.problems
+            self.session.set_microscope(found.microscope)
+            return
+        problems, estimate, doubt = list(found.problems), found.estimate, self.models.doubt()
+        if self._guessed is not None and self._guessed[0] == self.session.microscope:
+            problems += self._guessed[1]
+        if estimate is not None and needs_model(self.method):  # the box of the model says so already
+            problems = [p for p in problems if p.field != "model" or p.severity != "warning"]
+        if doubt is not None:
+            problems.append(doubt)
         self.view.problems.show_problems(problems)
-        self.view.estimate.show_text("" if estimate is None else estimate_html(estimate, device))
-        self.ready = estimate is not None
+        self.view.estimate.show_text("" if estimate is None else estimate_html(estimate, found.device))
+        self.ready = estimate is not None and doubt is None
         self.expected = estimate
         self._show_buttons()
 
@@ -209,6 +268,10 @@ class ReconstructController:
         request = resolve(self.state(), self.session.infos(), self.method)
         if isinstance(request, list):
             self._not_ready(*request)
+            return
+        doubt = self.models.doubt()
+        if doubt is not None:
+            self._not_ready(doubt)
             return
         self._start(request, go_on=False)
 
@@ -234,7 +297,8 @@ class ReconstructController:
         method = self.methods[request.method]
         apply_cache_limit(load_settings())
         expected = self.expected if self.ready else None
-        self.layers.begin(input_name(request), go_on, expected, field_um(request))
+        maker = method.title.partition(" ")[0] if needs_model(method) else ""
+        self.layers.begin(input_name(request), go_on, expected, field_um(request), maker)
         self.view.run_row.show_start(keep_curve=go_on)
         self.runner.start(method, request)
 
@@ -254,16 +318,16 @@ class ReconstructController:
             self.outcome = outcome
         if outcome.result is not None:
             limits = outcome.preview.limits if outcome.preview is not None else None
-            self.layers.show_result(outcome.result, limits)
+            self.layers.show_result(outcome.result, limits, refit=outcome.state is None)
         elif outcome.preview is not None:
             self.layers.keep(outcome.preview)
         self.layers.end()
-        self.view.run_row.show_done(
-            outcome.status, outcome.seconds, outcome_words(outcome.status, outcome.steps), outcome.problem
-        )
+        iterated = outcome.state is not None
+        words = outcome_words(outcome.status, outcome.steps) if iterated else passed_words(outcome)
+        self.view.run_row.show_done(outcome.status, outcome.seconds, words, outcome.problem)
         self.view.run_row.show_steps(outcome.steps)
         self.view.figures_text.show_text(
-            figures_html(outcome.seconds, outcome.steps, self.view.run_row.curve.values)
+            figures_html(outcome.seconds, outcome.steps if iterated else 0, self.view.run_row.curve.values)
         )
         if outcome.result is not None or outcome.preview is not None:
             self.results.take(outcome)

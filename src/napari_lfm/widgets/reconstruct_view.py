@@ -15,12 +15,13 @@ from qtpy.QtWidgets import (
 
 from napari_lfm.core.devices import DEVICE_NAMES
 from napari_lfm.widgets.form import CalmComboBox, CalmDoubleSpinBox, ModelForm
+from napari_lfm.widgets.models_view import ModelBox
 from napari_lfm.widgets.parts import Fold, WrappedLabel, button, row, scrolled, section
 from napari_lfm.widgets.qt import Signal
 from napari_lfm.widgets.run_row import RunRow
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pydantic import BaseModel
 
@@ -82,8 +83,8 @@ class ReconstructView(QWidget):
         self._method_layout.addWidget(self.method_combo)
         self.summary = WrappedLabel()
         self._method_layout.addWidget(self.summary)
-        self.card = WrappedLabel()
-        self._method_layout.addWidget(self.card)
+        self.models = ModelBox()
+        self._method_layout.addWidget(self.models)
         self._form_place = QVBoxLayout()
         self._method_layout.addLayout(self._form_place)
         self.reset_button = button(
@@ -161,6 +162,15 @@ class ReconstructView(QWidget):
         layout.addWidget(self.check_text)
         layout.addWidget(self.compare_combo)
         self.compare_combo.setVisible(False)
+        self.residuals_text = WrappedLabel()
+        layout.addWidget(self.residuals_text)
+        self.judge_button = button(
+            "Check the others too", "Re-project the other volumes of this light field, one by one"
+        )
+        self.judge_button.setVisible(False)
+        layout.addWidget(self.judge_button)
+        self.judge_text = WrappedLabel()
+        layout.addWidget(self.judge_text)
         self.save_text = WrappedLabel()
         layout.addWidget(self.save_text)
         figures_content = QWidget()
@@ -182,13 +192,19 @@ class ReconstructView(QWidget):
                 if name == chosen:
                     self.method_combo.setCurrentIndex(self.method_combo.count() - 1)
 
-    def show_form(self, model: type[BaseModel], values: dict[str, Any] | None = None) -> None:
+    def show_form(
+        self,
+        model: type[BaseModel],
+        values: dict[str, Any] | None = None,
+        labels: Mapping[str, str] | None = None,
+        none_texts: Mapping[str, str] | None = None,
+    ) -> None:
         """Show the parameters of a method."""
         if self.form is not None:
             self._form_place.removeWidget(self.form)
             self.form.hide()
             self.form.deleteLater()
-        self.form = ModelForm(model, values)
+        self.form = ModelForm(model, values, labels=labels, none_texts=none_texts)
         self.form.changed.connect(self.changed)
         self._form_place.addWidget(self.form)
 
@@ -197,9 +213,20 @@ class ReconstructView(QWidget):
         self.result_box.setVisible(bool(text))
         self.result_text.show_text(text)
 
+    def show_residuals(self, text: str, more: bool) -> None:
+        """Show how well each volume explains the light field; `more`: some were not checked yet."""
+        self.residuals_text.show_text(text)
+        self.judge_button.setVisible(bool(text) and more)
+
     def set_result_enabled(self, enabled: bool) -> None:
         """Enable the result's buttons: not in the middle of a run."""
-        for one in (self.save_button, self.check_button, self.python_button, self.command_button):
+        for one in (
+            self.save_button,
+            self.check_button,
+            self.python_button,
+            self.command_button,
+            self.judge_button,
+        ):
             one.setEnabled(enabled)
 
     def scroll_to_result(self) -> None:

@@ -71,7 +71,9 @@ def resolve(
             sources[key] = layers[name].path
 
     problems += _size_problems(inputs)
-    if chosen.input_kind == "lightfield":
+    # a method with trained models can tell the microscope from theirs
+    guessable = state.microscope is None and hasattr(chosen, "complete")
+    if chosen.input_kind == "lightfield" and not (guessable and state.region_um is None):
         problems += microscope_problems(state.microscope)
     region = None
     if state.region_um is not None and "image" in inputs and state.microscope is not None:

@@ -28,11 +28,19 @@ if TYPE_CHECKING:
 _COLORMAP = "inferno"
 # the slider of the layer reaches this many times the first preview's upper limit, as volumes sharpen
 _HEADROOM = 4.0
+_MOVIE_NDIM = 4
+_SHARE_COLORMAP = "viridis"
 
 
-def layer_name(output: str, base: str) -> str:
+def layer_name(output: str, base: str, maker: str = "") -> str:
     """Return the name of an output's layer: what it is comes first, as long names are cut."""
-    return f"{output} ({base})" if base else output
+    what = f"{maker} {output}".strip()
+    return f"{what} ({base})" if base else what
+
+
+def _alike(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Return whether two shapes are the same, or those of movies that differ in their frames only."""
+    return one == other or (len(one) == len(other) == _MOVIE_NDIM and one[1:] == other[1:])
 
 
 def _set_limits(layer: Image, limits: tuple[float, float]) -> None:
@@ -51,7 +59,8 @@ class ResultLayers:
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
         self._layers: dict[str, Image] = {}
-        self._base = ""
+        self._base = self._maker = ""
+        self._newest = 0
         self._waiting: Image | None = None
         self._placed = False
 
@@ -61,14 +70,15 @@ class ResultLayers:
         go_on: bool,
         expected: Estimate | None = None,
         field_um: tuple[float, float, float, float] | None = None,
+        maker: str = "",
     ) -> None:
         """Prepare for a run; with `go_on` the layers of the last one are taken up again.
 
         Where the shape to come is known, and the field ``(y0, x0, y1, x1)`` that it covers, an empty,
         clear layer is added now: adding and first drawing a layer takes napari 0.2 s, filling one 0.01 s,
-        and nothing is to jerk during the run.
+        and nothing is to jerk during the run. `maker` goes before the layers' names.
         """
-        self._base = base
+        self._base, self._maker, self._newest = base, maker, 0
         if not go_on:
             for name in self._layers:  # the new volume lies in the same place as the old one
                 old = self.layer(name)
@@ -89,7 +99,7 @@ class ResultLayers:
                 np.broadcast_to(np.float32(0), shape),
                 scale=(*lead, (y1 - y0) / shape[-2], (x1 - x0) / shape[-1]),
                 translate=(*(0.0 for _ in lead), y0, x0),
-                name=layer_name("volume", self._base),
+                name=self._name("volume"),
                 colormap=_COLORMAP,
                 contrast_limits=(0.0, 1.0),
                 axis_labels=dims,
@@ -104,6 +114,9 @@ class ResultLayers:
         if self._waiting is not None and self._present(self._waiting):
             self._viewer.layers.remove(self._waiting)
         self._waiting = None
+
+    def _name(self, output: str) -> str:
+        return layer_name(output, self._base, self._maker)
 
     def layer(self, name: str) -> Image | None:
         """Return the layer of an output while it is in the viewer."""
@@ -134,8 +147,14 @@ class ResultLayers:
         if layer is not None and provenance:
             update_record(layer, provenance=dict(provenance))
 
-    def show_result(self, result: Result, limits: tuple[float, float] | None) -> None:
-        """Show every output; only the primary one is visible at first."""
+    def show_result(self, result: Result, limits: tuple[float, float] | None, refit: bool = False) -> None:
+        """Show every output; only the primary one is visible at first.
+
+        With `refit` its contrast is set anew unless the user has changed it: limits that were taken
+        from a first tile say nothing of the whole.
+        """
+        shown = self.layer(result.primary)
+        refit = refit and (shown is None or limits is None or tuple(shown.contrast_limits) == limits)
         for name, output in result.outputs.items():
             if isinstance(output, pd.DataFrame):
                 self._show_points(name, output)
@@ -143,7 +162,9 @@ class ResultLayers:
                 self._show(name, output, limits if name == result.primary else None, name == result.primary)
             layer = self._layers.get(name)
             if layer is not None:
-                update_record(layer, provenance=result.provenance)
+                update_record(layer, provenance=result.provenance, output=name)
+                if refit and name == result.primary:
+                    _set_limits(layer, contrast_limits(layer.data))
 
     def fit_contrast(self) -> None:
         """Set contrast limits from the present data of every result layer."""
@@ -159,8 +180,9 @@ class ResultLayers:
         self, name: str, image: xr.DataArray, limits: tuple[float, float] | None, visible: bool = True
     ) -> None:
         layer = self.layer(name)
-        if layer is not None and tuple(layer.data.shape) == image.shape:
+        if layer is not None and _alike(tuple(layer.data.shape), image.shape):
             layer.data = image.values
+            self._follow(layer)
             return
         if layer is not None:
             self._viewer.layers.remove(layer)
@@ -173,20 +195,34 @@ class ResultLayers:
             self._waiting = None
             self._layers[name] = self._fill(waiting, name, image, limits)
             return
+        share = name == "confidence"  # 0 to 1 by its meaning
+        if share:
+            limits = (0.0, 1.0)
         data, arguments, _ = layer_data_from(
             image,
-            name=layer_name(name, self._base),
+            name=self._name(name),
             role="volume",
-            colormap=_COLORMAP,
+            colormap=_SHARE_COLORMAP if share else _COLORMAP,
             contrast_limits=limits,
             visible=visible,
         )
         layer = bare(self._viewer.add_image(data, **arguments))
-        _set_limits(layer, limits)
+        if not share:
+            _set_limits(layer, limits)
         self._layers[name] = layer
 
     def _fits(self, waiting: Image, image: xr.DataArray) -> bool:
-        return self._present(waiting) and waiting.data.shape == image.shape
+        return self._present(waiting) and _alike(tuple(waiting.data.shape), image.shape)
+
+    def _follow(self, layer: Image) -> None:
+        """Go on to the newest frame of a growing movie, unless the user looks at another one."""
+        if layer.ndim != _MOVIE_NDIM:
+            return
+        dims, newest = self._viewer.dims, layer.data.shape[0] - 1
+        axis = dims.ndim - layer.ndim
+        if newest > self._newest and dims.current_step[axis] == self._newest:
+            dims.set_current_step(axis, newest)
+        self._newest = newest
 
     def _place(self, layer: Image, image: xr.DataArray) -> None:
         _, arguments, _ = layer_data_from(image, role="volume", contrast_limits=(0.0, 1.0))
@@ -199,7 +235,7 @@ class ResultLayers:
 
     def _fill(self, layer: Image, name: str, image: xr.DataArray, limits: tuple[float, float]) -> Image:
         layer.data = image.values
-        wanted = layer_name(name, self._base)
+        wanted = self._name(name)
         if not layer.name.startswith(wanted):
             layer.name = wanted
         _set_limits(layer, limits)
@@ -214,7 +250,7 @@ class ResultLayers:
         self._layers[name] = bare(
             self._viewer.add_points(
                 table[columns].to_numpy(),
-                name=layer_name(name, self._base),
+                name=self._name(name),
                 features=table.drop(columns=columns),
                 size=2.0,
                 scale=(1.0, 1.0, 1.0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -13,14 +14,27 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_lfm._settings import load_settings
 from napari_lfm.core.events import Result
+from napari_lfm.core.problems import LfmError
 from napari_lfm.io.provenance import as_command, as_python, make_provenance
 from napari_lfm.io.write import write_result
 from napari_lfm.optics.presets import preset_names, user_microscope_names
+from napari_lfm.widgets.background import problem_of
 from napari_lfm.widgets.compare import Compare
+from napari_lfm.widgets.result_residuals import (
+    forget,
+    judge,
+    judged_layers,
+    light_field_key,
+    request_of,
+    residuals_html,
+    volume_of,
+)
 from napari_lfm.widgets.session import bare, update_record
 from napari_lfm.widgets.texts import coloured, residual_words, shape_text
 
 if TYPE_CHECKING:
+    from napari.layers import Image
+
     from napari_lfm.core.problems import Problem
     from napari_lfm.methods.base import Request
     from napari_lfm.widgets.panel import Panel
@@ -64,6 +78,7 @@ def result_of(outcome: Outcome) -> Result:
             memory_gib=request.memory_gib,
             region_px=request.region_px,
             layout=request.layout,
+            model=preview.provenance.get("model"),
             stopped=True,
         )
     )
@@ -81,6 +96,8 @@ class ResultActions:
         self.result: Result | None = None
         self.compare = Compare(self.viewer)
         self._hidden: list[Any] = []
+        self._layer: Image | None = None
+        self._to_judge: list[Image] = []
         view.save_button.clicked.connect(self.ask_save)
         view.check_button.clicked.connect(self.check)
         view.python_button.clicked.connect(self.copy_python)
@@ -88,12 +105,15 @@ class ResultActions:
         view.contrast_button.clicked.connect(layers.fit_contrast)
         view.comparison_chosen.connect(self._compare)
         view.volume_button.clicked.connect(self.turn)
+        view.judge_button.clicked.connect(self.judge_others)
+        panel.listen(panel.session.layers_changed, self.show_residuals)
 
     def take(self, outcome: Outcome) -> None:
         """Offer what a run has left."""
-        self.outcome, self.result = outcome, None
+        self.outcome, self.result, self._to_judge = outcome, None, []
         self.view.check_text.show_text("")
         self.view.compare_combo.setVisible(False)
+        self.view.judge_text.show_text("")
         self.view.save_text.show_text("")
         # fingerprints of the inputs take a moment: off the GUI thread
         self.background.submit("result", lambda: result_of(outcome), self._have, self._tell_save)
@@ -103,9 +123,16 @@ class ResultActions:
         image = result.outputs[result.primary]
         text = shape_text(image) if isinstance(image, xr.DataArray) else f"{len(image)} points"
         self.view.show_result(f"<b>{result.primary}:</b> {text}")
-        layer = self.layers.layer(result.primary)
-        if layer is not None and self.outcome is not None and self.outcome.result is None:
-            update_record(layer, provenance=result.provenance)
+        self._layer = layer = self.layers.layer(result.primary)
+        if layer is not None:
+            forget(layer)
+            if self.outcome is not None and self.outcome.result is None:
+                update_record(layer, provenance=result.provenance)
+            figures = result.provenance.get("figures") or {}
+            if "relative_residual" in figures and "expected_noise" in figures:
+                judge(layer, figures["relative_residual"], figures["expected_noise"])
+                self.view.check_text.show_text(f"<b>{figures.get('message', '')}</b>")
+        self.show_residuals()
         folder = load_settings().autosave_folder
         if folder and self.outcome is not None and self.outcome.status == "finished":
             stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -176,10 +203,72 @@ class ResultActions:
         self.compare.show(found, "" if self.outcome is None else input_name(self.outcome.request))
         self.view.compare_combo.setCurrentIndex(0)
         self.view.compare_combo.setVisible(True)
+        layer = self._layer
+        if layer is None or self.outcome is None:
+            return
+        if self.outcome.state is None:
+            judge(layer, found.relative_residual, found.expected_noise)
+            self.show_residuals()
+        else:  # what the deconvolution knows beside its volume does not count in the comparison
+            self._judge([layer])
 
     def _not_checked(self, problem: Problem) -> None:
         self.view.check_button.setEnabled(True)
         self.view.check_text.show_problems([problem])
+
+    # ---------------------------------------------------------- which explains more
+    def show_residuals(self) -> None:
+        """Show what is known of every volume of this light field."""
+        rows = []
+        if self.result is not None:
+            rows = judged_layers(self.viewer, light_field_key(self.result.provenance))
+        more = any(r.residual is None for r in rows) and not self._to_judge
+        self.view.show_residuals(residuals_html(rows, self._layer), more)
+
+    @property
+    def is_judging(self) -> bool:
+        """Whether volumes are still being re-projected by themselves."""
+        return bool(self._to_judge)
+
+    def judge_others(self) -> None:
+        """Re-project every volume of this light field that was not checked yet."""
+        if self.result is not None:
+            rows = judged_layers(self.viewer, light_field_key(self.result.provenance))
+            self._judge([r.layer for r in rows if r.residual is None])
+
+    def _judge(self, layers: list[Image]) -> None:
+        """Find the residuals of volumes one after the other, each by itself (worker)."""
+        outcome = self.outcome
+        self._to_judge = layers
+        self.show_residuals()
+        if outcome is None or not layers:
+            return
+        layer = layers[0]
+        try:
+            volume, request = volume_of(layer), request_of(layer, outcome.request)
+        except (LfmError, ValueError) as error:
+            self._not_judged(problem_of(error))
+            return
+
+        def work() -> Any:
+            from napari_lfm.methods.reproject import reproject
+
+            return reproject(volume, request)
+
+        self.view.judge_text.show_text(f"Re-projecting '{html.escape(layer.name)}' by itself...")
+        self.background.submit("judge", work, self._judged, self._not_judged)
+
+    def _judged(self, found: Any) -> None:
+        if not self._to_judge:  # a new run has begun meanwhile
+            return
+        layer, rest = self._to_judge[0], self._to_judge[1:]
+        judge(layer, found.relative_residual, found.expected_noise)
+        self.view.judge_text.show_text("")
+        self._judge(rest)
+
+    def _not_judged(self, problem: Problem) -> None:
+        self._to_judge = []
+        self.view.judge_text.show_problems([problem])
 
     # --------------------------------------------------------------------- copy
     def copy_python(self) -> None:
