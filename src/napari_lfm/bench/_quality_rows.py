@@ -87,6 +87,7 @@ def richardson_lucy(field: Field, inputs: dict[str, xr.DataArray], voxels: int, 
         z_step_um=field.dz_um,
         voxels_per_lenslet=voxels,
         iterations=field.setup.iterations,
+        anti_aliasing=field.setup.anti_aliasing,
     )
     scores: list[Row] = []
     residuals: list[float] = []

@@ -136,7 +136,8 @@ def _rows(
     """Return a row for each recording; each part is written as soon as it is there, and read if it is."""
     setup = field.setup
     scene_key = key_of(field, specimens)
-    same = f"{scene_key}-{voxels}-{setup.iterations}-{setup.edge_lenslets}"
+    sieve = "sieved" if setup.anti_aliasing else "plain"
+    same = f"{scene_key}-{voxels}-{setup.iterations}-{sieve}-{setup.edge_lenslets}"
     ours = f"{same}-{entry.card.sha256[:16]}-{setup.refine}"
     path = folder / f"{entry.card.id}.jsonl"
     # what Richardson-Lucy does is the same for every model of these recordings
@@ -219,6 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--z-substeps", type=int, help="planes of the object per plane of the volume")
     parser.add_argument("--beyond", type=float, help="height of the object beyond the volume, in shares")
     parser.add_argument("--iterations", type=int, help="of Richardson-Lucy")
+    parser.add_argument("--no-anti-aliasing", action="store_true", help="plain Richardson-Lucy")
     parser.add_argument("--memory-gib", type=float, help="budget of a reconstruction")
     parser.add_argument("--folder", type=Path, help="where recordings and rows are kept")
     parser.add_argument("--save", type=Path, help="JSON file to write")
@@ -229,6 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     names = ("specimens", "lenslets", "voxels", "z_substeps", "beyond", "iterations", "memory_gib")
     wanted = {n: given[n] for n in names if given[n] is not None}
+    wanted["anti_aliasing"] = not given["no_anti_aliasing"]
     entries = [find_model(m, "lfmnet") for m in given["models"]] or bundled()
     figures: dict[str, Any] = {"models": {}}
     for entry in entries:
