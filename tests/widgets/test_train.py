@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import threading
-import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,6 +50,8 @@ class StandIn:
         self.best_step = 6
         self.reason: Any = "minutes"
         self.done = 0
+        self.steps = 10
+        self.wait_s = 60.0
 
     def training_folder(self, name: str) -> Path:
         return self.home / "trainings" / name
@@ -82,10 +82,10 @@ class StandIn:
         if self.slow is not None:
             self.slow.wait(20)
             yield Progress(4, 8, "Computing the optics", 50.0)
-        steps = 20 if resume else 10
+        steps = self.steps + 10 if resume else self.steps
         for step in range(self.done + 1 if resume else 1, steps + 1):
             if self.gate is not None:
-                self.gate.acquire()
+                self.gate.acquire(timeout=self.wait_s)
             if step == self.fail_at:
                 raise RequestError(f"Memory ran out (step {step}).", "Take a smaller network.")
             (self.training_folder(wish.id) / "last").touch()
@@ -237,9 +237,7 @@ def test_a_training_to_its_end(qtbot: Any, widget: Any, trainer: StandIn) -> Non
     assert len(emitted) >= 2  # while it ran, and at the end
     assert view.run_row.continue_button.isEnabled()
     # the name is taken now: another training gets another one
-    qtbot.waitUntil(
-        lambda: view.form.editor("name").placeholderText() == "lfmnet-test-60x-2", timeout=20_000
-    )
+    qtbot.waitUntil(lambda: view.form.editor("name").placeholderText() == "lfmnet-test-60x-2", timeout=20_000)
 
 
 def test_stop_keeps_the_best_and_continue_goes_on(qtbot: Any, widget: Any, trainer: StandIn) -> None:
@@ -339,18 +337,15 @@ def test_an_earlier_training_goes_on(
 
 
 def test_closing_in_the_middle_ends_the_training(qtbot: Any, viewer: Any, widget: Any, trainer: Any) -> None:
-    begin(qtbot, widget, trainer, 2)
-    trainer.closed.clear()
-    for _ in range(3):
-        trainer.gate.release()  # steps to come, so that closing has something to interrupt
-    weak, crew = weakref.ref(widget), widget.crew
+    trainer.steps, trainer.wait_s, trainer.gate = 10**9, 0.01, threading.Semaphore(0)
+    widget.view.run_row.run_button.click()
+    qtbot.waitUntil(lambda: widget.controller.course.step > 0, timeout=20_000)
+    crew, course = widget.crew, widget.controller.course
     viewer.window.remove_dock_widget(widget)
     widget.deleteLater()
-    del widget
     qtbot.waitUntil(lambda: crew.closed, timeout=20_000)
-    assert trainer.closed.wait(20)
-    gc.collect()
-    assert weak() is None or crew.closed
+    assert trainer.closed.is_set()  # closing has waited for it
+    assert course.step < trainer.steps
 
 
 def test_the_white_frame_is_offered_where_there_is_one(
