@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 import xarray as xr
@@ -19,12 +20,13 @@ from napari_lfm.methods.region import region_of
 
 if TYPE_CHECKING:
     from napari_lfm.lightfield.lattice import Lattice
+    from napari_lfm.methods.train_lfmnet import TrainedModel
     from napari_lfm.optics.microscope import Microscope
 
 Image: TypeAlias = "xr.DataArray | np.ndarray | str | PathLike[str]"
 OnEvent = Callable[[Event], None]
 
-__all__ = ["Image", "OnEvent", "build_request", "execute", "run"]
+__all__ = ["Image", "OnEvent", "build_request", "execute", "run", "train"]
 
 
 def run(
@@ -117,6 +119,65 @@ def run(
     )
     raise_for(problems)
     return execute(request, on_event)
+
+
+def train(
+    microscope: Microscope | Mapping[str, Any] | str | PathLike[str],
+    *,
+    folder: str | PathLike[str] | None = None,
+    resume: bool = False,
+    model_folder: str | PathLike[str] | None = None,
+    on_event: Callable[[Any], None] | None = None,
+    **wish: Any,
+) -> TrainedModel:
+    """Train LFMNet for a microscope, from its optics alone; the model is then in the list.
+
+    Parameters
+    ----------
+    microscope : Microscope, dict, name or path
+    folder : path, optional
+        Folder of the training; default in the user's folder.
+    resume : bool
+        Go on with an earlier training, with more minutes or steps in all.
+    model_folder : path, optional
+        Where the model goes; default the user's models.
+    on_event : callable, optional
+        Called with every step and validation; an exception in it stops, and the best so far is kept.
+    **wish
+        `napari_lfm.methods.train_lfmnet.TrainWish`: ``z_min_um``, ``specimen``, ``minutes``, ...
+
+    Returns
+    -------
+    TrainedModel
+
+    Raises
+    ------
+    RequestError
+        If the wish cannot be fulfilled; the text says why and how to mend it.
+
+    Examples
+    --------
+    >>> from napari_lfm.api import train
+    >>> model = train("mbl-60x1.2w", z_min_um=-7, z_max_um=7, z_step_um=1)  # doctest: +SKIP
+    """
+    from napari_lfm.methods.train_lfmnet import TrainedModel, make_wish, run_training
+
+    optics = as_microscope(microscope)
+    events = run_training(
+        make_wish({"microscope": optics, **wish}),
+        None if folder is None else fspath(folder),
+        resume,
+        None if model_folder is None else fspath(model_folder),
+    )
+    last: TrainedModel | None = None
+    with contextlib.closing(cast("Generator[Any]", events)):
+        for event in events:
+            if isinstance(event, TrainedModel):
+                last = event
+            if on_event is not None:
+                on_event(event)
+    assert last is not None
+    return last
 
 
 def build_request(

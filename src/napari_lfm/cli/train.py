@@ -1,27 +1,242 @@
-"""``napari-lfm train``: fit a trainable method to your own optics."""
+"""``napari-lfm train``: make a network for your own microscope, from its optics alone."""
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_lfm.cli._console import Answer, Json, command
+from napari_lfm.cli._console import Answer, Json, Microscope, ProgressLine, command, say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from napari_lfm.methods.train_lfmnet import TrainedModel, TrainWish
+    from napari_lfm.training.events import Validated
+
+TRAINABLE = ("lfmnet",)
+_LENGTH = ("minutes", "steps")
+_SCORES = (
+    ("network", "psnr_db"),
+    ("Richardson-Lucy", "baseline_psnr_db"),
+    ("after 5 iterations", "rl5_psnr_db"),
+)
+_FIGURES = ("psnr_db", "pearson", "baseline_psnr_db", "rl5_psnr_db")
 
 
 @command
 def train(
-    method: Annotated[str, typer.Argument(help="Method to train.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Model folder.")] = None,
+    method: Annotated[str, typer.Argument(help="Method to train: lfmnet.")],
+    microscope: Microscope = None,
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", help="YAML file with all settings; options count more.")
+    ] = None,
+    z_min_um: Annotated[float | None, typer.Option("--z-min-um", help="Lowest plane, um.")] = None,
+    z_max_um: Annotated[float | None, typer.Option("--z-max-um", help="Highest plane, um.")] = None,
+    z_step_um: Annotated[float | None, typer.Option("--z-step-um", help="Distance of planes, um.")] = None,
+    voxels_per_lenslet: Annotated[
+        int | None, typer.Option("--voxels-per-lenslet", help="Voxels across a lenslet [5].")
+    ] = None,
+    n_pixels: Annotated[
+        int | None, typer.Option("--n-pixels", help="Pixels per lenslet, N [the microscope's].")
+    ] = None,
+    specimen: Annotated[
+        str | None,
+        typer.Option(help="any, beads, vesicles, vessels, filaments, neurons or nuclei [any]."),
+    ] = None,
+    network: Annotated[
+        str | None, typer.Option("--size", help="small, medium, large (GPU) or paper [small].")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Minutes of training in all [20].")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps in all; alone, exactly repeatable.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random [0].")] = None,
+    raw: Annotated[
+        Path | None, typer.Option(help="A recording; with --white, to find the lenslets in.")
+    ] = None,
+    white: Annotated[Path | None, typer.Option(help="White frame: its pupil is trained on, too.")] = None,
+    dark: Annotated[Path | None, typer.Option(help="Dark frame of the white frame.")] = None,
+    id: Annotated[str | None, typer.Option("--id", help="Id of the model [lfmnet-MICROSCOPE].")] = None,
+    title: Annotated[str | None, typer.Option(help="Title of the model.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A finer setting of recipes; repeat it."),
+    ] = None,
+    compare: Annotated[
+        bool | None, typer.Option("--compare/--no-compare", help="Score Richardson-Lucy, too [yes].")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the last training, with more minutes or steps.")
+    ] = False,
+    folder: Annotated[
+        Path | None, typer.Option("--folder", help="Folder of the training [in your user folder].")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Model folder [among your models].")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps [auto].")] = None,
     as_json: Json = False,
 ) -> Answer:
-    """Train a method; none of this version's methods is trainable."""
+    """Train a network for your microscope; Ctrl-C stops and keeps the best so far, --resume goes on."""
+    _refuse_untrainable(method)
+    from napari_lfm.core.problems import raise_for
+    from napari_lfm.methods.train_lfmnet import check_training, estimate_training, run_training
+
+    given: dict[str, Any] = {
+        "microscope": microscope,
+        "z_min_um": z_min_um,
+        "z_max_um": z_max_um,
+        "z_step_um": z_step_um,
+        "voxels_per_lenslet": voxels_per_lenslet,
+        "n_pixels": n_pixels,
+        "specimen": specimen,
+        "size": network,
+        "minutes": minutes,
+        "steps": steps,
+        "seed": seed,
+        "id": output.name if id is None and output is not None else id,
+        "title": title,
+        "compare": compare,
+        "device": device,
+    }
+    wish = _wish(given, settings or [], recipe, folder if resume else None, resume)
+    if white is not None:
+        wish = _with_pupil(wish, raw, white, dark)
+    problems = [] if resume else check_training(wish)
+    for problem in problems:
+        if problem.severity != "error":
+            say(f"Note: {problem}")
+    raise_for(problems)
+    for sentence in estimate_training(wish).sentences:
+        say(sentence)
+    words = shlex.join(["napari-lfm", *sys.argv[1:]])
+    events = run_training(wish, folder, resume, output, recipe=words)
+    return _follow(events, method, wish, folder)
+
+
+def _refuse_untrainable(method: str) -> None:
     from napari_lfm.core.problems import RequestError
     from napari_lfm.methods.base import get_method
 
     known = get_method(method)  # an unknown name gets its own answer first
-    raise RequestError(
-        f"'{known.id}' has nothing to train: it computes from the optics alone.",
-        "No method of this version is trained; run it with 'napari-lfm run'.",
+    if known.id not in TRAINABLE:
+        raise RequestError(
+            f"'{known.id}' has nothing to train: it computes from the optics alone.",
+            f"Train {' or '.join(TRAINABLE)}; run this one with 'napari-lfm run'.",
+        )
+
+
+def _wish(
+    given: dict[str, Any], settings: list[str], recipe: Path | None, folder: Path | None, resume: bool
+) -> TrainWish:
+    """Return the wish: what the recipe or the earlier training says, and the options, which count more."""
+    from napari_lfm.cli._wishes import parse_settings
+    from napari_lfm.methods.train_lfmnet import load_recipe, make_wish, recorded_wish
+
+    given = {name: value for name, value in given.items() if value is not None}
+    values: dict[str, Any] = {} if recipe is None else load_recipe(recipe)
+    if resume:
+        values |= recorded_wish(folder, given.get("id", ""), given.get("microscope"))
+    if any(name in given for name in _LENGTH):
+        values = {name: value for name, value in values.items() if name not in _LENGTH}
+        given = {"minutes": None, **given}
+    values |= given
+    tuning = parse_settings(settings)
+    if tuning:
+        values["tuning"] = {**(values.get("tuning") or {}), **tuning}
+    return make_wish(values)
+
+
+def _with_pupil(wish: TrainWish, raw: Path | None, white: Path, dark: Path | None) -> TrainWish:
+    from napari_lfm.api import build_request
+    from napari_lfm.methods.train_pupil import pupil_of
+
+    request, _ = build_request(
+        "deconvolve-lightfield", raw or white, white=white, dark=dark, microscope=wish.microscope
     )
+    pupil, misfit = pupil_of(request, wish.n_pixels)
+    say(f"The pupil fitted to {white.name} explains {1 - misfit:.0%} of it.")
+    return wish.model_copy(update={"pupil": pupil})
+
+
+def _follow(events: Iterator[Any], method: str, wish: TrainWish, folder: Path | None) -> Answer:
+    """Show a training's events to its end, or to Ctrl-C."""
+    from napari_lfm.core.events import Progress
+    from napari_lfm.training.events import Validated
+
+    line = ProgressLine()
+    last: TrainedModel | None = None
+    best: Validated | None = None
+    shown: dict[str, float] = {}
+    try:
+        for event in events:
+            if isinstance(event, Validated):
+                best = event if event.best_step == event.step else best
+                shown = {name: event.values[key] for name, key in _SCORES if key in event.values}
+                line.end()
+                say(f"Step {event.step}: {', '.join(f'{k} {v:.2f} dB' for k, v in shown.items())}")
+            elif isinstance(event, Progress):
+                training = event.message == "Training"
+                values = {"loss": event.values["loss"]} if "loss" in event.values else {}
+                message = f"Step {event.step}" if training else event.message
+                line.show(event.step, event.total, message, event.seconds_left, {**values, **shown})
+            else:
+                last = event
+    except KeyboardInterrupt:
+        line.end()
+        _close(events)
+        return _stopped(wish, folder, method, best)
+    finally:
+        line.end()
+        _close(events)
+    assert last is not None
+    return _answer(last, method, best)
+
+
+def _close(events: Iterator[Any]) -> None:
+    close = getattr(events, "close", None)
+    if close is not None:
+        close()
+
+
+def _stopped(wish: TrainWish, folder: Path | None, method: str, best: Validated | None) -> Answer:
+    """Say what a stopped training leaves; as with 'run --keep-partial', its exit status is 1."""
+    from napari_lfm.core.problems import RequestError
+    from napari_lfm.methods.train_lfmnet import outcome_of_training
+
+    try:
+        found = outcome_of_training(wish, folder)
+    except RequestError:
+        say("Stopped before the first step: there was nothing to keep.")
+        return Answer({"method": method, "model": None, "reason": "stopped"}, "", 1)
+    answer = _answer(found, method, best)
+    say("Stopped. The same command with --resume goes on.")
+    return Answer(answer.data, answer.text, 1)
+
+
+def _answer(found: TrainedModel, method: str, best: Validated | None) -> Answer:
+    result, entry = found.result, found.entry
+    data: dict[str, Any] = {"method": method, "training": str(found.folder), "model": None, "id": None}
+    if result is not None:
+        say(result.sentence)
+        data |= {
+            "reason": result.reason,
+            "steps": result.step,
+            "best_step": result.best_step,
+            "minutes": round(result.seconds / 60, 3),
+        }
+    if best is not None:
+        data |= {name: best.values[name] for name in _FIGURES if name in best.values}
+    if entry is None:
+        say("No model was made: nothing was learned.")
+        return Answer(data, "", 1)
+    data |= {
+        "id": entry.card.id,
+        "model": str(entry.folder),
+        "parameters": entry.card.parameters,
+        "sha256": entry.card.sha256,
+    }
+    say(f"Saved the model '{entry.card.id}': {entry.folder}")
+    return Answer(data, str(entry.folder))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from napari_lfm.core.problems import RequestError, raise_for
 from napari_lfm.io.atomic import check_output, replacing_file
 from napari_lfm.methods.train_plan import make_plan, make_settings
+from napari_lfm.networks.card import CARD_FILE, is_valid_id
 from napari_lfm.networks.catalogue import list_models, user_model_dir
 from napari_lfm.training.checkpoint import LAST, plain
 from napari_lfm.training.lfmnet_plan import plan_of_record
@@ -65,11 +66,16 @@ def new_job(wish: TrainWish, folder: str | Path | None, model_folder: str | Path
     model = Path(model_folder).expanduser() if model_folder is not None else None
     id = wish.id or (model.name if model is not None else _free_id(_usual_id(wish)))
     place = Path(folder).expanduser() if folder is not None else training_folder(id)
-    if wish.id and folder is None and (place / RECORD).is_file():
+    if not is_valid_id(id):
         raise RequestError(
-            f"There is a training of '{id}' in {place} already.",
-            "Resume it, or give another id.",
+            f"'{id}' cannot be the id of a model.", "Use letters, digits, and . _ + - between them."
         )
+    if (place / RECORD).is_file() or (place / LAST).is_file():
+        raise RequestError(
+            f"There is a training in {place} already.", "Resume it, or give another id or folder."
+        )
+    if model is not None and (model / CARD_FILE).is_file():
+        raise RequestError(f"There is a model in {model} already.", "Give another folder.")
     job = Job(wish, make_plan(wish), make_settings(wish), place, model or user_model_dir() / id)
     _writable(job.folder)
     _writable(job.model_folder.absolute().parent)
@@ -91,18 +97,9 @@ def resumed_job(wish: TrainWish, folder: str | Path | None) -> Job:
     RequestError
         If there is none, its record is damaged, or it was asked for with other settings.
     """
-    place = Path(folder).expanduser() if folder is not None else _latest(wish)
-    path = place / RECORD
-    try:
-        record = json.loads(path.read_text("utf-8"))
-        before, plan = dict(record["wish"]), plan_of_record(record["plan"])
-        model = Path(record["model_folder"])
-    except OSError:
-        raise RequestError(
-            f"There is no training to go on with in {place}.", "Start one, or give the folder of one."
-        ) from None
-    except (ValueError, KeyError, TypeError):
-        raise RequestError(f"{path} is damaged.", "Train into another folder.") from None
+    place = place_of(wish, folder)
+    record = _record(place)
+    before, plan, model = record["wish"], plan_of_record(record["plan"]), Path(record["model_folder"])
     now = wish.model_dump(mode="json")
     for values in (before, now):
         values["tuning"] = {k: v for k, v in values.get("tuning", {}).items() if k not in _LOOP_ONLY}
@@ -124,6 +121,59 @@ def _latest(wish: TrainWish) -> Path:
     found = [p.parent for p in usual.parent.glob(f"{usual.name}*/{RECORD}")]
     same = [p for p in found if p.name == usual.name or p.name[len(usual.name) + 1 :].isdigit()]
     return max(same, key=lambda p: (p / RECORD).stat().st_mtime, default=usual)
+
+
+def recorded_wish(folder: str | Path | None, id: str = "", microscope: Any = None) -> dict[str, Any]:
+    """Return what an earlier training was asked for, JSON-ready.
+
+    Parameters
+    ----------
+    folder : path or None
+        Of the training; else it is found by the model's id, or is the latest of the microscope.
+    id : str
+    microscope : Microscope, name or path, optional
+
+    Raises
+    ------
+    RequestError
+        If there is no such training.
+    """
+    from napari_lfm.methods.train_wish import make_wish
+
+    if folder is not None:
+        place = Path(folder).expanduser()
+    elif id:
+        place = training_folder(id)
+    else:
+        place = _latest(make_wish({"microscope": microscope}))
+    return dict(_record(place)["wish"])
+
+
+def place_of(wish: TrainWish, folder: str | Path | None) -> Path:
+    """Return the folder of the training that is meant; the latest of the microscope where nothing says it."""
+    return _latest(wish) if folder is None else Path(folder).expanduser()
+
+
+def model_folder_of(place: Path) -> Path:
+    """Return where the model of a training is; raises as `resumed_job`."""
+    return Path(_record(place)["model_folder"])
+
+
+def _record(place: Path) -> dict[str, Any]:
+    path = place / RECORD
+    try:
+        record = json.loads(path.read_text("utf-8"))
+        return {
+            "wish": dict(record["wish"]),
+            "plan": record["plan"],
+            "model_folder": str(record["model_folder"]),
+        }
+    except OSError:
+        raise RequestError(
+            f"There is no training to go on with in {place}.", "Start one, or give the folder of one."
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise RequestError(f"{path} is damaged.", "Train into another folder.") from None
 
 
 def refuse_finished(job: Job, state: Mapping[str, Any]) -> None:

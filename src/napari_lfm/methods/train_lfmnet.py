@@ -19,13 +19,17 @@ from napari_lfm.methods.train_jobs import (
     Job,
     discard,
     is_taken,
+    model_folder_of,
     new_job,
+    place_of,
+    recorded_wish,
     refuse_finished,
     resumed_job,
     training_folder,
 )
 from napari_lfm.methods.train_plan import TrainingEstimate, estimate
 from napari_lfm.methods.train_wish import TrainTuning, TrainWish, load_recipe, make_wish
+from napari_lfm.networks.card import CARD_FILE
 from napari_lfm.networks.catalogue import read_model
 from napari_lfm.training.checkpoint import BEST, LAST, read_state, refuse_other_run
 from napari_lfm.training.events import TrainResult, Validated
@@ -50,6 +54,8 @@ __all__ = [
     "estimate_training",
     "load_recipe",
     "make_wish",
+    "outcome_of_training",
+    "recorded_wish",
     "run_training",
     "training_folder",
 ]
@@ -231,6 +237,19 @@ def run_training(
             ) from error
         raise
     yield from _followed(job, task, few, resume, recipe)
+
+
+def outcome_of_training(wish: TrainWish, folder: str | Path | None = None) -> TrainedModel:
+    """Return what a training left that was stopped or killed; arguments as for `run_training`.
+
+    Raises
+    ------
+    RequestError
+        If there is none, or it never came to its first step.
+    """
+    place = place_of(wish, folder)
+    model, result = model_folder_of(place), read_result(place)
+    return TrainedModel(read_model(model) if (model / CARD_FILE).is_file() else None, result, place)
 
 
 def _followed(
