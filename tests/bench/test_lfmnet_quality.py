@@ -101,7 +101,7 @@ def test_a_model_is_scored_and_the_work_is_kept(
         assert every["residual"]["3"]["refined"] > 0
         assert {"rl_common", "refined_3", "constant"} <= set(every)
     lines = (kept / "tiny-net.jsonl").read_text("utf-8").splitlines()
-    assert len(lines) == 16  # Richardson-Lucy's rows and the network's
+    assert len(lines) == 24  # Richardson-Lucy's rows, with anti-aliasing and without, and the network's
     assert any("8 of 8" in text for text in said)
 
     # a run that was cut off within a line goes on where it was, without a single new reconstruction
@@ -182,6 +182,7 @@ def test_figures_are_those_of_the_rows() -> None:
             "specimen": specimen,
             "electrons": electrons,
             "iterations": [scores(v) for v in curve],
+            "plain": [scores(v + (specimen == 1)) for v in curve],
             "residuals": [0.3] * len(curve),
             "constant": scores(10),
             "network": scores(net),
@@ -200,6 +201,7 @@ def test_figures_are_those_of_the_rows() -> None:
     every = found["groups"]["seeds"]["all"]
     # two specimens with margins of 2, 1 and 2, 5: their means count
     assert every["margin_db"] == {"mean": 2.5, "worst": 1.0, "standard_error": 1.0}
+    assert every["margin_any_db"] == {"mean": 2.0, "worst": 1.0, "standard_error": 0.5}
     assert every["network"]["worst"]["psnr_db"] == 26 and every["network"]["worst"]["nrmse"] > 1 / 27
     assert every["residual"]["3"]["refined_not_above_rl"] == 2
     assert every["residual"]["3"]["worst_ratio"] == pytest.approx(0.4 / 0.3, rel=1e-4)

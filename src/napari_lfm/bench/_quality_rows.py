@@ -71,7 +71,9 @@ class Judge:
         return volume[:, inside, inside], truth[:, inside, inside]
 
 
-def richardson_lucy(field: Field, inputs: dict[str, xr.DataArray], voxels: int, judge: Judge) -> Row:
+def richardson_lucy(
+    field: Field, inputs: dict[str, xr.DataArray], voxels: int, judge: Judge, anti_aliasing: bool = True
+) -> Row:
     """Return the scores of every iteration, and the relative residual after each.
 
     Returns
@@ -87,7 +89,7 @@ def richardson_lucy(field: Field, inputs: dict[str, xr.DataArray], voxels: int, 
         z_step_um=field.dz_um,
         voxels_per_lenslet=voxels,
         iterations=field.setup.iterations,
-        anti_aliasing=field.setup.anti_aliasing,
+        anti_aliasing=anti_aliasing,
     )
     scores: list[Row] = []
     residuals: list[float] = []

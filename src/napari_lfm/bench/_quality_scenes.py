@@ -68,8 +68,6 @@ class Setup:
         Outermost lenslets that are not scored.
     iterations : int
         Of Richardson-Lucy; the best of them is found.
-    anti_aliasing : bool
-        Of Richardson-Lucy, on by default as for users.
     refine : int
         Most Richardson-Lucy iterations that start from the network's volume.
     memory_gib : float, optional
@@ -85,7 +83,6 @@ class Setup:
     error: OpticsError = SLIGHTLY_OFF
     edge_lenslets: int = 2
     iterations: int = 40
-    anti_aliasing: bool = True
     refine: int = 5
     memory_gib: float | None = None
 
@@ -339,7 +336,7 @@ def make_recordings(
 def key_of(field: Field, specimens: list[Specimen]) -> str:
     """Return a short name for everything that recordings and truths depend on."""
     setup = asdict(field.setup)
-    for name in ("iterations", "anti_aliasing", "refine", "memory_gib", "electrons", "edge_lenslets"):
+    for name in ("iterations", "refine", "memory_gib", "electrons", "edge_lenslets"):
         setup.pop(name)
     shapes = [[p.group, p.kind, len(p.scene.shapes), repr(p.scene.shapes[0])[:200]] for p in specimens]
     told = [VERSION, field.microscope.model_dump(mode="json"), field.z_um, setup, shapes]

@@ -136,12 +136,11 @@ def _rows(
     """Return a row for each recording; each part is written as soon as it is there, and read if it is."""
     setup = field.setup
     scene_key = key_of(field, specimens)
-    sieve = "sieved" if setup.anti_aliasing else "plain"
-    same = f"{scene_key}-{voxels}-{setup.iterations}-{sieve}-{setup.edge_lenslets}"
-    ours = f"{same}-{entry.card.sha256[:16]}-{setup.refine}"
+    same = f"{scene_key}-{voxels}-{setup.iterations}-{setup.edge_lenslets}"
+    plain, ours = f"{same}-plain", f"{same}-{entry.card.sha256[:16]}-{setup.refine}"
     path = folder / f"{entry.card.id}.jsonl"
     # what Richardson-Lucy does is the same for every model of these recordings
-    known = _read(folder, {same, ours})
+    known = _read(folder, {same, plain, ours})
     out = []
     total = len(specimens) * len(setup.electrons)
     for level, electrons in enumerate(setup.electrons):
@@ -155,16 +154,16 @@ def _rows(
                 "specimen": number,
                 "electrons": electrons,
             }
-            for key in (same, ours):
+            for key in (same, plain, ours):
                 part = known.get((key, place))
                 if part is None:
-                    if key == same:
-                        part = richardson_lucy(field, inputs, voxels, judge)
-                    else:
+                    if key == ours:
                         part = network(field, inputs, entry, voxels, judge)
+                    else:
+                        part = richardson_lucy(field, inputs, voxels, judge, key == same)
                     with path.open("a", encoding="utf-8") as file:
                         file.write(json.dumps({"key": key, "place": place, **row, "part": part}) + "\n")
-                row = {**row, **part}
+                row |= {"plain": part["iterations"]} if key == plain else part
             out.append(row)
             best = max(s["psnr_db"] for s in row["iterations"])
             say(
@@ -220,7 +219,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--z-substeps", type=int, help="planes of the object per plane of the volume")
     parser.add_argument("--beyond", type=float, help="height of the object beyond the volume, in shares")
     parser.add_argument("--iterations", type=int, help="of Richardson-Lucy")
-    parser.add_argument("--no-anti-aliasing", action="store_true", help="plain Richardson-Lucy")
     parser.add_argument("--memory-gib", type=float, help="budget of a reconstruction")
     parser.add_argument("--folder", type=Path, help="where recordings and rows are kept")
     parser.add_argument("--save", type=Path, help="JSON file to write")
@@ -231,7 +229,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     names = ("specimens", "lenslets", "voxels", "z_substeps", "beyond", "iterations", "memory_gib")
     wanted = {n: given[n] for n in names if given[n] is not None}
-    wanted["anti_aliasing"] = not given["no_anti_aliasing"]
     entries = [find_model(m, "lfmnet") for m in given["models"]] or bundled()
     figures: dict[str, Any] = {"models": {}}
     for entry in entries:
