@@ -164,7 +164,7 @@ def parameters_of(offer: Offer) -> dict[str, Any]:
 def optics_text(card: ModelCard) -> str:
     """Return the optics that a model is for, in one line."""
     microscope = card.optics
-    pixels = "" if card.n_pixels is None else f"N = {card.n_pixels}"
+    pixels = "" if card.n_pixels is None else f"N\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{card.n_pixels}"
     if microscope is None:
         return ", ".join(t for t in ("not told by the card", pixels) if t)
     objective = microscope.objective
@@ -214,7 +214,6 @@ def _rows(rows: Iterable[tuple[str, str]]) -> str:
 def summary_html(entry: ModelEntry) -> str:
     """Return what a user must know of a model, compact."""
     card = entry.card
-    origin = ", ".join(t for t in (card.licence, _SOURCES[entry.source]) if t)
     return _rows(
         [
             ("Optics", optics_text(card)),
@@ -222,7 +221,8 @@ def summary_html(entry: ModelEntry) -> str:
             ("Has seen", ", ".join(card.specimens)),
             ("Score", _score_text(card)),
             ("Size", _size_text(entry)),
-            ("Licence", origin),
+            ("Licence", card.licence),
+            ("Source", _SOURCES[entry.source]),
         ]
         if card.architecture
         else [("Folder", str(entry.folder))]

@@ -54,7 +54,7 @@ class Models:
         self._entries: list[ModelEntry] = []
         self.offers: list[Offer] = []
         self._wanted = ""  # what the user chose by hand; else the best one is taken
-        self._dialog: Any = None
+        self.dialog: Any = None
         view.model_chosen.connect(self.choose)
         view.confirmed.connect(lambda _: self._changed())
         view.combo.opening.connect(self.reload)
@@ -265,7 +265,7 @@ class Models:
         self._open(dialog)
 
     def _open(self, dialog: Any) -> None:
-        self._dialog = dialog
+        self.dialog = dialog
         dialog.open()
 
     def _done(self, words: str) -> None:

@@ -76,8 +76,8 @@ class ModelBox(QWidget):
         menu.addAction(self.folder_action)
         menu.addAction(self.file_action)
         self.import_button.setMenu(menu)
-        layout.addLayout(row(self.more_button, self.fetch_button, self.locate_button, self.delete_button))
-        layout.addWidget(self.import_button, alignment=Qt.AlignmentFlag.AlignLeft)
+        layout.addLayout(row(self.more_button, self.import_button))
+        layout.addLayout(row(self.fetch_button, self.locate_button, self.delete_button))
         self.text = WrappedLabel()
         layout.addWidget(self.text)
 

@@ -142,7 +142,7 @@ def residuals_html(rows: Iterable[Judged], current: Image | None = None) -> str:
     pad = "style='padding-right:10px'"
     lines = []
     for number, one in enumerate(rows):
-        share = "not checked" if one.residual is None else f"{100 * one.residual:.1f} %"
+        share = "not\N{NO-BREAK SPACE}checked" if one.residual is None else f"{100 * one.residual:.1f} %"
         name, words = html.escape(one.layer.name), html.escape(one.method)
         text = f"{words}<br><span style='font-size:small'>{name}</span>"
         if number == 0 and len(checked) > 1:
@@ -150,7 +150,7 @@ def residuals_html(rows: Iterable[Judged], current: Image | None = None) -> str:
         if one.layer is current:
             text = f"<b>{words}</b><br><span style='font-size:small'>{name}</span>"
         lines.append(f"<tr><td {pad}>{text}</td><td>{share}</td></tr>")
-    head = f"<tr><th align='left' {pad}>Volume</th><th align='left'>Not explained</th></tr>"
+    head = f"<tr><th align='left' {pad}>Volume</th><th align='left'>Not&nbsp;explained</th></tr>"
     noise = next((r.noise for r in checked if r.noise is not None), None)
     note = "" if noise is None else f"Noise alone would leave about {100 * noise:.1f} %. "
     return (

@@ -143,12 +143,24 @@ def understood_html(request: Request) -> str:
     return "<br>".join(lines)
 
 
+def about(seconds: float) -> str:
+    """Return an estimated time in words.
+
+    Examples
+    --------
+    >>> about(0.2), about(7)
+    ('less than 1 s', 'about 7 s')
+    """
+    text = duration(seconds)
+    return text if text.startswith("less") else f"about {text}"
+
+
 def estimate_html(estimate: Estimate, device: str) -> str:
     """Return output size, memory and time in plain words."""
     shape = f" {_TIMES} ".join(map(str, estimate.output_shape))
     lines = [
         f"<b>You get:</b> {shape} voxels ({', '.join(estimate.output_dims)})",
-        f"<b>It takes:</b> about {duration(estimate.seconds)} and {size(estimate.peak_bytes)} of memory"
+        f"<b>It takes:</b> {about(estimate.seconds)} and {size(estimate.peak_bytes)} of memory"
         f" on {_DEVICES.get(device.partition(':')[0], html.escape(device))}",
     ]
     lines += [html.escape(note) for note in estimate.notes]
