@@ -289,7 +289,10 @@ class TrainController:
             self.view.run_row.show_training(last.progress if isinstance(last, Validated) else last, course)
         self.view.show_course(course)
         if validated:
+            first = not self.view.slices.labels
             self.view.show_slices(course, self._voxel_um())
+            if first:  # the box has grown out of sight
+                QTimer.singleShot(100, self._scroll_to_course)
         if better:  # it was written to the list of models before we heard of it
             self.session.models_changed.emit()
 

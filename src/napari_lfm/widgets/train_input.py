@@ -33,10 +33,10 @@ SPECIMEN_TEXTS = {
     "nuclei": "nuclei",
 }
 SIZE_TEXTS = {
-    "small": "small (the fastest)",
-    "medium": "medium (takes hours without a graphics card)",
-    "large": "large (wants a graphics card)",
-    "paper": "paper (the published one; wants a graphics card)",
+    "small": "small (fastest)",
+    "medium": "medium (hours)",
+    "large": "large (GPU)",
+    "paper": "paper (GPU)",
 }
 _MODEL_METHOD = "lfmnet"
 
@@ -57,7 +57,8 @@ class TrainSettings(BaseModel):
     voxels_per_lenslet: int = Field(default=5, ge=1, le=15)
     """Voxels of the volume across one lenslet."""
     size: Literal["small", "medium", "large", "paper"] = "small"
-    """Size of the network. Larger ones become better, but only with much more time."""
+    """Size of the network. Small suits a processor and minutes, medium hours; large and the published
+    one, paper, want a graphics card (GPU). Larger ones become better only with much more time."""
     minutes: float = Field(default=20.0, gt=0, le=100_000)
     """How long to train, without the preparation. Stop and Continue are always possible."""
     name: str = Field(default="")

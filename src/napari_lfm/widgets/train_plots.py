@@ -40,6 +40,8 @@ class Curve(QWidget):
         The axis starts at 0.
     dots : bool
         Mark every point.
+    waiting : str
+        Shown while there is no point.
     """
 
     def __init__(
@@ -48,11 +50,12 @@ class Curve(QWidget):
         unit: str = "",
         from_zero: bool = False,
         dots: bool = False,
+        waiting: str = "",
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
         self.title, self.unit = title, unit
-        self._from_zero, self._dots = from_zero, dots
+        self._from_zero, self._dots, self._waiting = from_zero, dots, waiting
         self.points: list[tuple[float, float]] = []
         self.reference: tuple[str, float] | None = None
         self._until = 1.0
@@ -106,6 +109,9 @@ class Curve(QWidget):
             int(Qt.AlignmentFlag.AlignLeft),
             self.caption(),
         )
+        if not self.points and self.reference is None:
+            self._draw_nothing(painter, ink)
+            return
         low, high = self.limits()
         ticks = nice_ticks(low, high, 4)
         labels = [f"{t:g}" for t in ticks]
@@ -130,6 +136,12 @@ class Curve(QWidget):
             painter.setBrush(QColor(ACCENT))
             for point in where:
                 painter.drawEllipse(point, 2.2, 2.2)
+
+    def _draw_nothing(self, painter: QPainter, ink: QColor) -> None:
+        faint = QColor(ink)
+        faint.setAlphaF(0.6)
+        painter.setPen(faint)
+        painter.drawText(QRectF(self.rect()), int(Qt.AlignmentFlag.AlignCenter), self._waiting)
 
     def _draw_axes(
         self, painter: QPainter, box: QRectF, ink: QColor, ticks: Sequence[tuple[float, str]]

@@ -45,7 +45,7 @@ def estimate_html(plan: TrainPlan, microscope: Microscope) -> str:
         f"<b>You get:</b> the model <i>{html.escape(plan.model_id)}</i>, {planes} planes from {s.z_min_um:g} "
         f"to {s.z_min_um + (planes - 1) * s.z_step_um:g} {MICROMETRES}, {voxels}",
         f"<b>Good for:</b> {optics}, {seen}",
-        f"<b>It takes:</b> {' '.join(map(html.escape, estimate.sentences))}",
+        f"<b>In figures:</b> {' '.join(map(html.escape, estimate.sentences))}",
     ]
     return "<br>".join(lines)
 

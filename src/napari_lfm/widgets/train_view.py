@@ -142,8 +142,8 @@ class TrainView(QWidget):
 
     def _build_course(self) -> None:
         self.course_box, layout = section("How it goes")
-        self.loss = Curve("Loss of the training", from_zero=True)
-        self.score = Curve("Validation PSNR", unit="dB", dots=True)
+        self.loss = Curve("Loss of the training", from_zero=True, waiting="begins with the first step")
+        self.score = Curve("Validation PSNR", unit="dB", dots=True, waiting="comes with the first validation")
         self.slices = Slices()
         self.slices_text = WrappedLabel()
         for widget in (self.loss, self.score, self.slices, self.slices_text):
