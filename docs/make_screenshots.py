@@ -247,7 +247,6 @@ def lfmnet_pictures(data: Path, out: Path) -> dict[str, float]:
     wait(lambda: not c.results.is_judging, 300)
     c.results.judge_others()
     wait(lambda: not c.results.is_judging, 300)
-    show_middle(viewer, volume)
     pause(0.3)
     rec.view.scroll_to_result()
     shot("reconstruct-lfmnet-residuals")

@@ -330,6 +330,7 @@ def test_check_lays_prediction_beside_measurement(
             predicted=image * 0.9,
             residual=image * 0.1,
             relative_residual=0.1,
+            expected_noise=0.05,
             message="Good.",
         )
 

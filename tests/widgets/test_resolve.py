@@ -90,6 +90,19 @@ def test_plain_problems(
     assert "Traceback" not in str(found[0])
 
 
+def test_trained_methods_may_tell_the_microscope(
+    state: ReconstructState, layers: Any, fake_method: Any
+) -> None:
+    fake_method.complete = lambda request: (request, [])
+    wish = replace(state, microscope=None, model="net")
+    request = resolve(wish, layers, fake_method)
+    assert isinstance(request, Request)
+    assert (request.microscope, request.model) == (None, "net")
+    # a drawn rectangle is in micrometres, which nobody knows without it
+    (found,) = problems(resolve(replace(wish, region_um=(0, 0, 9, 9)), layers, fake_method))
+    assert found.field == "microscope"
+
+
 def test_wide_field_microscope_is_refused(state: ReconstructState, layers: Any, fake_method: Any) -> None:
     assert state.microscope is not None
     wide = state.microscope.model_copy(update={"lenslets": None})

@@ -245,7 +245,7 @@ class ReconstructController:
             problems += self._guessed[1]
         if estimate is not None and needs_model(self.method):  # the box of the model says so already
             problems = [p for p in problems if p.field != "model" or p.severity != "warning"]
-        if doubt is not None:
+        if doubt is not None and estimate is not None:  # else something else is to be mended first
             problems.append(doubt)
         self.view.problems.show_problems(problems)
         self.view.estimate.show_text("" if estimate is None else estimate_html(estimate, found.device))
