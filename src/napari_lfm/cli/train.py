@@ -104,7 +104,7 @@ def train(
     wish = _wish(given, settings or [], recipe, folder if resume else None, resume)
     if white is not None:
         wish = _with_pupil(wish, raw, white, dark)
-    problems = [] if resume else check_training(wish)
+    problems = [] if resume else check_training(wish, output)
     for problem in problems:
         if problem.severity != "error":
             say(f"Note: {problem}")

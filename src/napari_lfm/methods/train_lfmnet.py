@@ -82,12 +82,14 @@ class TrainedModel:
     folder: Path
 
 
-def check_training(wish: TrainWish) -> list[Problem]:
+def check_training(wish: TrainWish, model_folder: str | Path | None = None) -> list[Problem]:
     """Return what is wrong with a wish, or worth knowing, in plain words; nothing is computed.
 
     Parameters
     ----------
     wish : TrainWish
+    model_folder : path, optional
+        As for `run_training`: a model elsewhere may have an id that is taken among the user's.
     """
     microscope, out = wish.microscope, []
     if microscope.lenslets is None:
@@ -117,6 +119,9 @@ def check_training(wish: TrainWish) -> list[Problem]:
         out.append(Problem("N, the pixels per lenslet, must be odd.", "Leave it out.", field="n_pixels"))
     if any(p.severity == "error" for p in out):
         return out
+    if model_folder is None and wish.id and is_taken(wish.id):
+        if not (training_folder(wish.id) / RECORD).is_file():  # else its folder has more to say
+            out.append(Problem(f"There is a model '{wish.id}' already.", "Give another id.", field="id"))
     return out + _check_amounts(wish, max(map(abs, z)), memory_budget("cpu"), device.type)
 
 
@@ -159,8 +164,6 @@ def _check_amounts(wish: TrainWish, reach_um: float, budget: int, device: str) -
         )
     if wish.size == "large" and device == "cpu":
         out.append(Problem("The large network wants a GPU.", "Take small or medium.", "warning", "size"))
-    if wish.id and is_taken(wish.id) and not (training_folder(wish.id) / RECORD).is_file():
-        out.append(Problem(f"There is a model '{wish.id}' already.", "Give another id.", field="id"))
     return out
 
 
@@ -209,7 +212,7 @@ def run_training(
         If the wish cannot be fulfilled, or the training in the folder is another one.
     """
     if not resume:
-        raise_for(check_training(wish))
+        raise_for(check_training(wish, model_folder))
     job = resumed_job(wish, folder) if resume else new_job(wish, folder, model_folder)
     task, baseline = _task_of(job)
     if resume and (job.folder / LAST).is_file():
@@ -289,9 +292,13 @@ def _followed(
                             event.progress, message=f"Training goes on, but {_lower(error.message)}"
                         )
             yield event
-    except BaseException:
+    except (GeneratorExit, KeyboardInterrupt):  # Stop: what was learned so far becomes the model
         events.close()
+        install()
+        raise
+    except BaseException:
         with contextlib.suppress(Exception):  # the first error is the one to tell
+            events.close()
             install()
         raise
     install()

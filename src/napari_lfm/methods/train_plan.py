@@ -36,11 +36,11 @@ SMALL_N = 21
 LARGE_OPERATOR_BYTES = 1 << 30
 POOL_BYTES = 3 << 30
 _FLOPS = {"cuda": 4e13, "mps": 2e12}
-_FLOPS_PER_THREAD = {True: 8e10, False: 3e10}
+_FLOPS_PER_THREAD = {True: 1e11, False: 4e10}
 """Operations per second while training, with and without bfloat16; measured on two server cores."""
 _BACKWARD = 3.0
 """A step takes so many times the operations of the forward pass."""
-_KEPT = 2.5
+_KEPT = 4.0
 """Memory of a step over that of all layers' outputs: activations, gradients, what autograd keeps."""
 
 
