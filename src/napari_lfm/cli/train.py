@@ -138,7 +138,8 @@ def _wish(
     given = {name: value for name, value in given.items() if value is not None}
     values: dict[str, Any] = {} if recipe is None else load_recipe(recipe)
     if resume:
-        values |= recorded_wish(folder, given.get("id", ""), given.get("microscope"))
+        named = {**values, **given}
+        values |= recorded_wish(folder, named.get("id", ""), named.get("microscope"))
     if any(name in given for name in _LENGTH):
         values = {name: value for name, value in values.items() if name not in _LENGTH}
         given = {"minutes": None, **given}
