@@ -49,6 +49,18 @@ def test_importing_stays_light(module: str) -> None:
     assert loaded & {"torch", "napari", "qtpy", "PyQt6", "magicgui", "superqt", "vispy"} == set()
 
 
+def test_training_needs_little() -> None:
+    """A bare machine with a GPU has torch, numpy, scipy, tifffile, safetensors and pydantic."""
+    code = (
+        "import sys, napari_lfm.training.lfmnet, napari_lfm.training.loop, napari_lfm.networks.lfmnet;"
+        "print(*sorted({m.partition('.')[0] for m in sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "torch" in loaded
+    assert loaded & {"napari", "qtpy", "xarray", "pandas", "skimage", "dask", "yaml", "platformdirs"} == set()
+
+
 @pytest.mark.parametrize("room", sorted(p.parent.name for p in PACKAGE.glob("*/__init__.py")))
 def test_every_room_says_in_one_sentence_what_lives_there(room: str) -> None:
     doc = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text("utf-8")))

@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import xarray as xr
 
 SPATIAL = ("z", "y", "x")
 
@@ -45,6 +46,8 @@ def labelled(
     -------
     xarray.DataArray
     """
+    import xarray as xr  # machines that only train have none
+
     origin = origin or {}
     coords = {}
     for dim, size in zip(dims, np.shape(data), strict=True):

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import xarray as xr
 
 from napari_lfm.core.problems import RequestError
-from napari_lfm.core.resample import resample_onto
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import xarray as xr
 
 SCORES = ("psnr_db", "ssim", "nrmse", "pearson")
 
@@ -248,9 +248,15 @@ def points_of(table: Mapping[str, Any]) -> npt.NDArray[np.float64]:
 def _aligned(
     image: npt.ArrayLike | xr.DataArray, truth: npt.ArrayLike | xr.DataArray
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    if isinstance(image, xr.DataArray) and isinstance(truth, xr.DataArray):
-        a, b = resample_onto(image, truth)
-        return a.values, b.values
+    if not isinstance(image, np.ndarray) and not isinstance(truth, np.ndarray):
+        # plain arrays are scored on machines without xarray too
+        import xarray as xr
+
+        from napari_lfm.core.resample import resample_onto
+
+        if isinstance(image, xr.DataArray) and isinstance(truth, xr.DataArray):
+            a, b = resample_onto(image, truth)
+            return a.values, b.values
     return np.asarray(image), np.asarray(truth)
 
 
