@@ -108,7 +108,7 @@ def test_what_was_kept_is_said() -> None:
     assert "Kept the network of minute 4.0, 27.4 dB: it is <i>a&amp;b</i>" in kept_words(course, "a&b")
     assert "not validated yet" in kept_words(Course(20.0), "a")
     assert "No network was kept" in kept_words(Course(20.0), "a", installed=False)
-    assert "Stopped after 6 min of training." in end_words("stopped", course, "a", None)
+    assert "Stopped after 6.0 min of training." in end_words("stopped", course, "a", None)
     assert "Stopped in the preparation." in end_words("stopped", Course(20.0), "a", None, False)
 
 

@@ -308,10 +308,10 @@ class TrainController:
         problem = outcome.problem or self._job.trouble
         if problem is not None:
             kept = f"<br>{kept_words(course, self.model_id)}" if self._job.installed else ""
-            row.show_end(problems_html([problem]) + kept, "failed")
+            row.show_end(problems_html([problem]) + kept, "failed", course)
         else:
             text = end_words(outcome.status, course, self.model_id, self._result(), self._job.installed)
-            row.show_end(text, outcome.status)
+            row.show_end(text, outcome.status, course)
         self.session.models_changed.emit()
         self._show_buttons()
         self._schedule()

@@ -234,8 +234,15 @@ class Slices(QWidget):
         each, height = self._each(self.width())
         for k, (label, image) in enumerate(zip(self.labels, self._images, strict=True)):
             x = k * (each + _GAP)
-            text = painter.fontMetrics().elidedText(label, Qt.TextElideMode.ElideRight, int(each))
-            painter.drawText(QRectF(x, 0, each, line), int(Qt.AlignmentFlag.AlignHCenter), text)
+            # the outer labels may reach over the middle one's picture: its own is short
+            side = Qt.AlignmentFlag.AlignHCenter
+            if k == 0 and len(self.labels) > 1:
+                side = Qt.AlignmentFlag.AlignLeft
+            elif k == len(self.labels) - 1 > 0:
+                side = Qt.AlignmentFlag.AlignRight
+            reach = 0 if side == Qt.AlignmentFlag.AlignHCenter else each / 3
+            start = x - reach if side == Qt.AlignmentFlag.AlignRight else x
+            painter.drawText(QRectF(start, 0, each + reach, line), int(side), label)
             painter.drawImage(QRectF(x, line, each, height), image)
         if self._images and self._pixel_um > 0:
             self._draw_bar(painter, each, line + height)

@@ -100,7 +100,7 @@ def end_words(
     status: str, course: Course, model_id: str, result: TrainResult | None, installed: bool = True
 ) -> str:
     """Return how a training ended, as rich text."""
-    spent = duration(60 * course.elapsed)
+    spent = f"{course.elapsed:.1f} min" if course.elapsed < 10 else duration(60 * course.elapsed)
     kept = kept_words(course, model_id, installed)
     if result is not None and result.reason == "unstable":
         return f"{coloured(html.escape(result.sentence), 'warning')} {kept}"

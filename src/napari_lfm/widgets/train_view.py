@@ -55,17 +55,21 @@ class TrainRow(RunRow):
         else:
             self.bar.setRange(0, _BAR)
             self.bar.setValue(round(_BAR * min(share, 1.0)))
-            text = f"{course.elapsed:.1f} of {course.minutes:g} min"
+            text = f"{course.elapsed:.1f} of {round(course.minutes, 1):g} min"
         self.bar.setUpdatesEnabled(True)
         self.bar.setFormat(text)
         self.text.show_text(progress_words(last, course))
 
-    def show_end(self, text: str, status: str) -> None:
+    def show_end(self, text: str, status: str, course: Course) -> None:
         """Show how the training ended."""
-        if self.bar.maximum() == 0:
+        if self.bar.maximum() == 0 or not course.step:
             self.bar.setRange(0, 1)
-        if status == "finished":
-            self.bar.setValue(self.bar.maximum())
+            self.bar.setValue(0)
+            self.bar.setFormat("")
+        else:
+            share = 1.0 if status == "finished" else course.elapsed / course.minutes
+            self.bar.setValue(round(self.bar.maximum() * min(share, 1.0)))
+            self.bar.setFormat(f"{course.elapsed:.1f} of {round(course.minutes, 1):g} min")
         self.text.show_text(text)
 
 
