@@ -120,7 +120,10 @@ def _score(entry: ModelEntry) -> tuple[float, str]:
 
 def fit_html(offer: Offer) -> str:
     """Return the fit in words; quiet where all is well."""
-    reasons = html.escape(" ".join(offer.reasons))
+    reasons, more = html.escape(" ".join(offer.reasons)), len(offer.reasons) - 1
+    if offer.verdict == "refused" and more > 0:  # all of them stand where the run is planned
+        others = "is another reason" if more == 1 else f"are {more} more reasons"
+        reasons = f"{html.escape(offer.reasons[0])} There {others}: see 'What will be done'."
     if offer.verdict == "matches":
         return coloured("\N{CHECK MARK} It fits your microscope.", "good")
     if offer.verdict == "unknown":

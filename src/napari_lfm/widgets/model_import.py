@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
-from qtpy.QtWidgets import QDialog, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QDialog, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_lfm.core.problems import LfmError, Problem, RequestError
 from napari_lfm.methods.base import Parameters
@@ -146,6 +146,7 @@ class CheckpointDialog(QDialog):
             self.microscope_combo.addItem(name, name)
         self.microscope_combo.setToolTip("The microscope whose light fields it was trained with")
         self.microscope_combo.setCurrentIndex(max(0, self.microscope_combo.findData("bern-40x0.9")))
+        self.microscope_combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.form = ModelForm(
             Answers,
             skip=() if asked.variant else ("down",),

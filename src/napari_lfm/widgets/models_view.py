@@ -53,7 +53,8 @@ class ModelBox(QWidget):
         self.combo.activated.connect(lambda index: self.model_chosen.emit(self.combo.itemData(index)))
         label = QLabel("Model")
         label.setBuddy(self.combo)
-        layout.addLayout(row(label, self.combo, stretch=1))
+        layout.addWidget(label)  # above, as the list's lines are as wide as the panel
+        layout.addWidget(self.combo)
         self.fit_text = WrappedLabel()
         layout.addWidget(self.fit_text)
         self.confirm_box = QCheckBox()
