@@ -209,7 +209,7 @@ class ResultActions:
         if self.outcome.state is None:
             judge(layer, found.relative_residual, found.expected_noise)
             self.show_residuals()
-        else:  # what the deconvolution knows beside its volume does not count in the comparison
+        else:  # what a deconvolution knows of the light around its volume does not count in the comparison
             self._judge([layer])
 
     def _not_checked(self, problem: Problem) -> None:
