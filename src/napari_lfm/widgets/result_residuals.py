@@ -154,6 +154,6 @@ def residuals_html(rows: Iterable[Judged], current: Image | None = None) -> str:
     noise = next((r.noise for r in checked if r.noise is not None), None)
     note = "" if noise is None else f"Noise alone would leave about {100 * noise:.1f} %. "
     return (
-        f"<table>{head}{''.join(lines)}</table>{note}Every volume is projected by itself and in the same way, "
-        "so that all are judged alike."
+        f"<table>{head}{''.join(lines)}</table>{note}Every volume is projected by itself and in the same "
+        "way, so that all are judged alike."
     )
