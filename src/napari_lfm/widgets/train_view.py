@@ -209,4 +209,6 @@ class TrainView(QWidget):
 
     def scroll_to_course(self) -> None:
         """Bring the curves into sight."""
-        self._scroll.ensureWidgetVisible(self.course_box, 0, 0)
+        bar = self._scroll.verticalScrollBar()
+        if bar is not None:  # the box is the last one
+            bar.setValue(bar.maximum())
