@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -29,8 +30,7 @@ CLEAR = PairSettings(
 )
 
 
-@pytest.fixture(scope="module")
-def tiny() -> Microscope:
+def tiny_microscope() -> Microscope:
     """20x/0.45 in air with lenslets of 5 pixels, 5 um in the object."""
     return Microscope(
         name="tiny",
@@ -42,8 +42,32 @@ def tiny() -> Microscope:
     )
 
 
-def pairs_of(microscope: Microscope, settings: PairSettings = CLEAR, **changes: object) -> LightfieldPairs:
-    return LightfieldPairs(microscope, N, Z_UM, S, settings, seed=2, **changes)  # type: ignore[arg-type]
+@pytest.fixture(scope="module")
+def tiny() -> Microscope:
+    return tiny_microscope()
+
+
+@cache
+def projectors() -> LightfieldPairs:
+    """The optics of all tests: building them takes a second."""
+    pairs = LightfieldPairs(tiny_microscope(), N, Z_UM, S, CLEAR)
+    for _ in pairs.prepare():
+        pass
+    return pairs
+
+
+@cache
+def nominal() -> LensletProjector:
+    """The same optics without a margin or anything beyond the volume."""
+    planes = [Plane(z, (S, S)) for z in Z_UM]
+    geometry = Geometry.plan(CellOptics.of(tiny_microscope(), N), planes, (CELLS, CELLS), margin=(0, 0))
+    return LensletProjector.build(geometry, use_cache=False)
+
+
+def pairs_of(microscope: Microscope, settings: PairSettings = CLEAR, **changes: Any) -> LightfieldPairs:
+    pairs = LightfieldPairs(microscope, N, Z_UM, S, settings, seed=2, **changes)
+    pairs._projectors, pairs._guards = projectors()._projectors, projectors()._guards  # noqa: SLF001
+    return pairs
 
 
 @pytest.fixture
@@ -77,10 +101,7 @@ def test_the_frame_is_what_the_projector_makes_of_the_truth(
 ) -> None:
     bead(*place)
     pair = pairs_of(tiny).scene_pair(0)
-    geometry = Geometry.plan(
-        CellOptics.of(tiny, N), [Plane(z, (S, S)) for z in Z_UM], (CELLS, CELLS), margin=(0, 0)
-    )
-    expected = LensletProjector.build(geometry, use_cache=False).forward(pair.volume.float())
+    expected = nominal().forward(pair.volume.float())
     seen = pair.image.float()
     assert float(np.percentile(seen.numpy(), 99.9)) == pytest.approx(1, abs=0.01)
     assert float((seen - expected).norm() / expected.norm()) < 0.03  # half precision; guards see nothing
@@ -96,10 +117,7 @@ def test_light_from_beyond_the_volume_is_seen_but_not_in_the_truth(
 
 
 def test_symmetric_operations_turn_frame_and_volume_alike(tiny: Microscope) -> None:
-    geometry = Geometry.plan(
-        CellOptics.of(tiny, N), [Plane(z, (S, S)) for z in Z_UM], (CELLS, CELLS), margin=(0, 0)
-    )
-    projector = LensletProjector.build(geometry, use_cache=False)
+    projector = nominal()
     volume = torch.rand(1, len(Z_UM), CELLS * S, CELLS * S)
     pair = Pair(projector.forward(volume), volume)
     seen = []
