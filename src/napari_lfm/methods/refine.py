@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -88,6 +88,54 @@ def start_from(solver: RichardsonLucy, volume: torch.Tensor) -> State:
     -------
     State
     """
+    m = solver.measurement
+    explained = explain(solver, volume)
+    even = _fit([explained.columns[1], *explained.columns[len(explained.parts) :]], explained.target)[0]
+    start = torch.zeros_like(explained.parts[0])
+    for level, part in zip(_floored(explained.levels, even), explained.parts, strict=True):
+        start += level * part
+    offset = m.data.new_zeros(1, 1, 1, 1)
+    if solver.options.fit_offset:
+        # the solver's shift keeps prediction and data positive down to minus itself
+        offset = (offset + explained.offset).clamp(min=-0.9 * float(m.shift.min()))
+    return State(start, offset)
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A measurement explained by a volume and by what else there may be.
+
+    Attributes
+    ----------
+    parts : list of tensor
+        Channels of the volume, of an even haze in it, and of light in the guard planes, if there are any.
+    levels : ndarray
+        How much of each.
+    offset : float
+        The camera's.
+    columns : list of tensor
+        Predictions of the parts and of the offset, over observed pixels.
+    target : tensor
+        The measurement there.
+    """
+
+    parts: list[torch.Tensor]
+    levels: np.ndarray
+    offset: float
+    columns: list[torch.Tensor]
+    target: torch.Tensor
+
+
+def explain(solver: RichardsonLucy, volume: torch.Tensor) -> Explained:
+    """Fit the brightness of a volume, an even haze, the guard planes' light and the camera's offset.
+
+    Parameters
+    ----------
+    solver : RichardsonLucy
+        For one frame.
+    volume : tensor, shape (1, z, rows * s, columns * s)
+        The observed field; the margin is taken to be like its edge. Negative values count as 0.
+    """
     m, g, projector = solver.measurement, solver.projector.geometry, solver.projector
     (sy, sx), (my, mx) = g.planes[0].voxels, g.margin
     pad = (mx * sx, mx * sx, my * sy, my * sy)
@@ -103,15 +151,8 @@ def start_from(solver: RichardsonLucy, volume: torch.Tensor) -> State:
     columns = [solver.predict(State(part, nothing))[seen].cpu().double() for part in parts]
     columns += [torch.ones_like(target), -torch.ones_like(target)] if solver.options.fit_offset else []
     levels = _fit(columns, target)
-    even = _fit([columns[1], *columns[len(parts) :]], target)[0]
-    start = sum(
-        (level * part for level, part in zip(_floored(levels[: len(parts)], even), parts, strict=True)), empty
-    )
-    offset = nothing
-    if solver.options.fit_offset:
-        # the solver's shift keeps prediction and data positive down to minus itself
-        offset = (nothing + float(levels[-2] - levels[-1])).clamp(min=-0.9 * float(m.shift.min()))
-    return State(start, offset)
+    offset = float(levels[-2] - levels[-1]) if solver.options.fit_offset else 0.0
+    return Explained(parts, levels[: len(parts)], offset, columns, target)
 
 
 def _floored(levels: np.ndarray, even: float) -> list[float]:

@@ -18,6 +18,8 @@ from napari_lfm.lightfield.rectify import unrectify
 from napari_lfm.methods.deconvolve_lightfield import DeconvolutionState, DeconvolveParameters
 from napari_lfm.methods.lightfield_data import LightfieldData, prepare
 from napari_lfm.methods.plan import Plan, build_solver, make_plan
+from napari_lfm.methods.refine import explain
+from napari_lfm.methods.solver import State
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -59,8 +61,9 @@ def reproject(volume: xr.DataArray, request: Request, frame: int = 0) -> Reproje
     Parameters
     ----------
     volume : xarray.DataArray
-        Dims ``z y x`` (or ``t z y x``), in the world frame. Its brightness may be arbitrary: one scale
-        and one offset are fitted.
+        Dims ``z y x`` (or ``t z y x``), in the world frame. Its brightness may be arbitrary. Its scale,
+        an even haze, light from above and below it, and the camera's offset are fitted: a deconvolution
+        fits them too, and a volume is not to blame for what lies outside it.
     request : Request
         The light field, its white and dark frame, lattice and microscope. With the state of a
         deconvolution in ``continue_from`` the light outside the volume (guard planes, margin) is
@@ -82,9 +85,7 @@ def reproject(volume: xr.DataArray, request: Request, frame: int = 0) -> Reproje
         data = _prepared(request)
         z_um = _depths(volume)
         solver = _solver(request, data, z_um, _voxels(volume, data), frame)
-        channels = _sampled(volume, data, solver, frame)
-        light = solver.measurement.response * solver.projector.project(channels)
-        predicted, offset = _matched(light, solver)
+        predicted, offset = _explained(_sampled(volume, data, solver, frame), solver)
     measured = (
         solver.measurement.data[frame : frame + 1]
         if len(solver.measurement.data) > 1
@@ -136,7 +137,7 @@ def _voxels(volume: xr.DataArray, data: LightfieldData) -> int:
 def _solver(
     request: Request, data: LightfieldData, z_um: np.ndarray, voxels: int, frame: int
 ) -> RichardsonLucy:
-    """Build the projector for exactly the volume's planes; no guard planes, nothing is solved."""
+    """Build the projector for the volume's planes and guard planes around them; nothing is solved."""
     step = float(z_um[1] - z_um[0]) if len(z_um) > 1 else 1.0
     given = request.parameters if isinstance(request.parameters, DeconvolveParameters) else None
     parameters = DeconvolveParameters(
@@ -145,7 +146,6 @@ def _solver(
         z_step_um=abs(step),
         voxels_per_lenslet=given.voxels_per_lenslet if given else voxels,
         vignetting=given.vignetting if given else "pupil",
-        guard_planes=False,
         anti_aliasing=False,
     )
     wanted = replace(request, parameters=parameters, continue_from=None)
@@ -158,10 +158,9 @@ def _solver(
 
 
 def _sampled(volume: xr.DataArray, data: LightfieldData, solver: RichardsonLucy, frame: int) -> torch.Tensor:
-    """Sample a volume on the projector's voxels, zero outside it."""
+    """Sample a volume on the projector's voxels of the observed field, zero outside it."""
     g = solver.projector.geometry
-    (sy, sx), (my, mx), (ty, tx) = g.planes[0].voxels, g.margin, g.volume_cells
-    (rows, columns), nz = g.cells, len(g.planes)
+    (sy, sx), (rows, columns), nz = g.planes[0].voxels, g.cells, solver.n_fine
     # the whole shape decides whether a small rotation is written, so ask with the whole shape
     empty = np.broadcast_to(np.float32(0), (1, nz, rows * sy, columns * sx))
     grid = data.volume(empty, _plane_depths(solver), (sy, sx), "grid")
@@ -169,9 +168,7 @@ def _sampled(volume: xr.DataArray, data: LightfieldData, solver: RichardsonLucy,
         volume = volume.isel(t=min(frame, volume.sizes["t"] - 1))
     volume = volume.transpose("z", "y", "x")
     to_world = _grid_affine(grid)
-    shift = np.eye(4)
-    shift[1, 3], shift[2, 3] = -my * sy, -mx * sx
-    matrix = np.linalg.inv(affine_of(volume)) @ to_world @ shift
+    matrix = np.linalg.inv(affine_of(volume)) @ to_world
     fine = np.asarray(volume, np.float32)
     for axis in (1, 2):  # what is finer than the projector's voxels is averaged first
         ratio = float(np.linalg.norm(matrix[axis, 1:3]))
@@ -181,7 +178,7 @@ def _sampled(volume: xr.DataArray, data: LightfieldData, solver: RichardsonLucy,
         fine,
         matrix[:3, :3],
         matrix[:3, 3],
-        output_shape=(len(g.planes), ty * sy, tx * sx),
+        output_shape=(nz, rows * sy, columns * sx),
         order=1,
         mode="constant",
         cval=0.0,
@@ -191,12 +188,11 @@ def _sampled(volume: xr.DataArray, data: LightfieldData, solver: RichardsonLucy,
             "The volume does not overlap the light field, or is all zero.",
             "Check that both come from the same recording.",
         )
-    tensor = torch.from_numpy(np.maximum(values, 0))[None].to(solver.projector.device)
-    return solver.projector.volume_to_channels(tensor)
+    return torch.from_numpy(np.maximum(values, 0))[None].to(solver.projector.device)
 
 
 def _plane_depths(solver: RichardsonLucy) -> np.ndarray:
-    return np.array([p.z_um for p in solver.projector.geometry.planes])
+    return np.array([p.z_um for p in solver.projector.geometry.planes[: solver.n_fine]])
 
 
 def _grid_affine(grid: xr.DataArray) -> np.ndarray:
@@ -204,16 +200,14 @@ def _grid_affine(grid: xr.DataArray) -> np.ndarray:
     return full if grid.ndim == 3 else np.delete(np.delete(full, 0, 0), 0, 1)
 
 
-def _matched(light: torch.Tensor, solver: RichardsonLucy) -> tuple[torch.Tensor, float]:
-    """Fit one scale and one offset of the prediction to the data, by least squares."""
-    m = solver.measurement
-    seen = (m.response > 0).expand_as(light)
-    x, y = light[seen].double(), m.data[seen].double()
-    xm, ym = x.mean(), y.mean()
-    scale = ((x - xm) * (y - ym)).sum() / ((x - xm) ** 2).sum().clamp(min=1e-12)
-    scale = scale.clamp(min=0)
-    offset = float(ym - scale * xm)
-    return light * float(scale) + offset, offset
+def _explained(volume: torch.Tensor, solver: RichardsonLucy) -> tuple[torch.Tensor, float]:
+    """Return the prediction that comes nearest to the data, and its offset."""
+    found = explain(solver, volume)
+    channels = torch.zeros_like(found.parts[0])
+    for level, part in zip(found.levels, found.parts, strict=True):
+        channels += float(level) * part
+    nothing = channels.new_zeros(1, 1, 1, 1)
+    return solver.predict(State(channels, nothing + found.offset)), found.offset
 
 
 def _raw_frame(solver: RichardsonLucy, data: LightfieldData, channels: torch.Tensor) -> np.ndarray:
