@@ -165,7 +165,7 @@ class LensletNet(nn.Module):
     """
 
     tileable = True
-    tile_step_lenslets = 2**_POOLINGS
+    tile_step_lenslets = 1 << _POOLINGS
 
     def __init__(
         self,
@@ -224,10 +224,13 @@ class LensletNet(nn.Module):
     @property
     def reach_lenslets(self) -> int:
         """How many lenslets away a pixel can still change a voxel."""
-        s, q = self.voxels_per_lenslet, 2**_POOLINGS
+        s, q = self.voxels_per_lenslet, 1 << _POOLINGS
         # pairs of 3 x 3 at full, half and quarter resolution on the way down and up, and the pooling's cells
         voxels = 2 + 2 * 2 + 2 * q + 2 * 2 + 2 + (q - 1)
-        near = max(1 + 2 * self.blocks, *(layer.reach for layer in self.refocus))
+        near = 1 + 2 * self.blocks
+        for layer in self.refocus:
+            assert isinstance(layer, EpipolarConvolution)
+            near = max(near, layer.reach)
         return near + -(-voxels // s)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:

@@ -28,7 +28,10 @@ LEAST_SCALE = 0.3
 """Targets darker than this share of a typical one are scaled as if they had it: dark frames teach little."""
 LEAST_LOSS = 2e-3
 """What an empty volume scores at least, for samples that are nearly empty themselves."""
-REPROJECTION_WEIGHT = 0.1
+LEAST_POWER = 1e-4
+"""The same for the squared error."""
+REPROJECTION_WEIGHT = 0.5
+MOST_PIXELS_REPROJECTED = 21
 
 
 class LfmnetTask(BaseTask):
@@ -36,7 +39,8 @@ class LfmnetTask(BaseTask):
 
     The loss of a sample is the signal-weighted one, divided by what an empty volume would score: sparse and
     dense, dim and bright specimens then count alike, and nothing is gained by giving up on the sparse ones.
-    A third term compares re-projections: what the error of the volume would do on the sensor.
+    The squared error, relative to the volume's power, is a second term; a third compares re-projections:
+    what the error of the volume would do on the sensor.
 
     Parameters
     ----------
@@ -101,14 +105,21 @@ class LfmnetTask(BaseTask):
         return float(np.median(peaks))
 
     def _build_projector(self) -> Iterator[tuple[int, int]]:
-        s, p = self.plan.voxels_per_lenslet, self.plan
+        p = self.plan
         if REPROJECTION_WEIGHT <= 0:
             return
+        s = self._projected_voxels
         cells = (p.settings.cells, p.settings.cells)
         planes = [Plane(z, (s, s)) for z in p.z_um]
         geometry = Geometry.plan(CellOptics.of(p.microscope, p.n_pixels), planes, cells, margin=(0, 0))
         self._projector = LensletProjector(geometry, self._device, p.settings.storage)
         yield from self._projector.build_steps(use_cache=False)
+
+    @property
+    def _projected_voxels(self) -> int:
+        """Voxels per lenslet of what is projected back: with many pixels per lenslet the whole volume costs
+        more than the network, and one voxel per lenslet still says whether light and depth are right."""
+        return self.plan.voxels_per_lenslet if self.plan.n_pixels <= MOST_PIXELS_REPROJECTED else 1
 
     def _validation_set(self) -> Iterator[tuple[int, int, str]]:
         source = self.pairs.other(self.plan.seed + 7919)
@@ -138,18 +149,22 @@ class LfmnetTask(BaseTask):
         return {"image": pair.image, "volume": pair.volume / self.output_scale}
 
     def loss(self, phase: str, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Return the signal-weighted loss and the re-projection's, each relative to an empty volume's."""
+        """Return the signal-weighted loss, the squares and the re-projection, relative to an empty volume."""
         target = batch["volume"]
         output = self.modules["network"](batch["image"]).float()
         scale = torch.maximum(target_scale(target), 0.25 * target.flatten(1).amax(1)).clamp(min=LEAST_SCALE)
-        signal = torch.stack(
-            [
-                self._signal(o, t, s[None])
-                / self._signal(torch.zeros_like(t), t, s[None]).clamp(min=LEAST_LOSS)
-                for o, t, s in zip(output.split(1), target.split(1), scale, strict=True)
-            ]
-        ).mean()
-        terms = {"signal": (1.0, signal)}
+        relative = []
+        for k in range(len(target)):
+            one, size = target[k : k + 1], scale[k : k + 1]
+            empty = self._signal(torch.zeros_like(one), one, size).clamp(min=LEAST_LOSS)
+            relative.append(self._signal(output[k : k + 1], one, size) / empty)
+        unit = scale.reshape(-1, 1, 1, 1)
+        error = ((output - target) / unit).square().mean((1, 2, 3))
+        power = (target / unit).square().mean((1, 2, 3)).clamp(min=LEAST_POWER)
+        terms = {
+            "signal": (1.0, torch.stack(relative).mean()),
+            "squares": (1.0, (error / power).mean()),  # what the peak signal-to-noise ratio counts
+        }
         if self._projector is not None:
             terms["reprojection"] = (REPROJECTION_WEIGHT, self._reprojected(output, target))
         return combine(terms)
@@ -158,7 +173,11 @@ class LfmnetTask(BaseTask):
         """Return ``|P (o - t)|^2 / |P t|^2``, averaged over samples."""
         assert self._projector is not None
         with torch.autocast(output.device.type, enabled=False):
-            seen = self._projector.forward(torch.cat([output - target, target]))
+            both = torch.cat([output - target, target])
+            wide = self.plan.voxels_per_lenslet // self._projected_voxels
+            if wide > 1:  # light adds up
+                both = torch.nn.functional.avg_pool2d(both, wide) * wide**2
+            seen = self._projector.forward(both)
             error, light = seen.flatten(1).square().sum(1).chunk(2)
             return (error / light.clamp(min=1e-3 * light.amax().clamp(min=1e-6))).mean()
 
