@@ -117,8 +117,11 @@ class LfmnetTask(BaseTask):
 
     @property
     def _projected_voxels(self) -> int:
-        """Voxels per lenslet of what is projected back: with many pixels per lenslet the whole volume costs
-        more than the network, and one voxel per lenslet still says whether light and depth are right."""
+        """Voxels per lenslet of what is projected back.
+
+        With many pixels per lenslet the whole volume costs more than the network; one voxel per lenslet
+        still says whether light and depth are right.
+        """
         return self.plan.voxels_per_lenslet if self.plan.n_pixels <= MOST_PIXELS_REPROJECTED else 1
 
     def _validation_set(self) -> Iterator[tuple[int, int, str]]:
