@@ -138,11 +138,11 @@ def widget(qtbot: Any, viewer: Any, trainer: StandIn, microscope: Microscope) ->
 
 
 def ready(qtbot: Any, widget: Any) -> None:
-    qtbot.waitUntil(lambda: widget.controller.ready, timeout=20_000)
+    qtbot.waitUntil(lambda: widget.controller.ready, timeout=60_000)
 
 
 def end(qtbot: Any, widget: Any, act: Any) -> Any:
-    with qtbot.waitSignal(widget.controller.runner.finished, timeout=20_000) as caught:
+    with qtbot.waitSignal(widget.controller.runner.finished, timeout=60_000) as caught:
         act()
     return caught.args[0]
 
@@ -157,7 +157,7 @@ def reach(qtbot: Any, widget: Any, trainer: StandIn, step: int) -> None:
     goal = trainer.done + step
     for _ in range(step):
         trainer.gate.release()
-    qtbot.waitUntil(lambda: widget.controller.course.step == goal, timeout=20_000)
+    qtbot.waitUntil(lambda: widget.controller.course.step == goal, timeout=60_000)
 
 
 def begin(qtbot: Any, widget: Any, trainer: StandIn, steps: int) -> None:
@@ -165,7 +165,7 @@ def begin(qtbot: Any, widget: Any, trainer: StandIn, steps: int) -> None:
     widget.view.run_row.run_button.click()
     reach(qtbot, widget, trainer, steps)
     if steps % 2 == 0:  # the validation comes with the step
-        qtbot.waitUntil(lambda: widget.controller.course.validations == steps // 2, timeout=20_000)
+        qtbot.waitUntil(lambda: widget.controller.course.validations == steps // 2, timeout=60_000)
 
 
 def test_the_plan_is_told_before_the_start(widget: Any) -> None:
@@ -195,15 +195,15 @@ def test_the_estimate_follows_what_is_typed(qtbot: Any, widget: Any) -> None:
 
 def test_what_is_wrong_is_said(qtbot: Any, widget: Any) -> None:
     widget.view.form.set_values({"z_min_um": 20.0})
-    qtbot.waitUntil(lambda: "is empty" in widget.view.problems.text(), timeout=20_000)
+    qtbot.waitUntil(lambda: "is empty" in widget.view.problems.text(), timeout=60_000)
     assert not widget.view.run_row.run_button.isEnabled()
     widget.view.form.set_values({"z_max_um": 60.0})
-    qtbot.waitUntil(lambda: "too deep" in widget.view.problems.text(), timeout=20_000)
+    qtbot.waitUntil(lambda: "too deep" in widget.view.problems.text(), timeout=60_000)
     widget.view.form.set_values({"z_min_um": -5.0, "z_max_um": 5.0})
     ready(qtbot, widget)
     assert widget.view.problems.text() == ""
     widget.controller.choose_microscope("")
-    qtbot.waitUntil(lambda: "No microscope is chosen" in widget.view.problems.text(), timeout=20_000)
+    qtbot.waitUntil(lambda: "No microscope is chosen" in widget.view.problems.text(), timeout=60_000)
     assert not widget.view.run_row.run_button.isEnabled()
 
 
@@ -237,7 +237,7 @@ def test_a_training_to_its_end(qtbot: Any, widget: Any, trainer: StandIn) -> Non
     assert len(emitted) >= 2  # while it ran, and at the end
     assert view.run_row.continue_button.isEnabled()
     # the name is taken now: another training gets another one
-    qtbot.waitUntil(lambda: view.form.editor("name").placeholderText() == "lfmnet-test-60x-2", timeout=20_000)
+    qtbot.waitUntil(lambda: view.form.editor("name").placeholderText() == "lfmnet-test-60x-2", timeout=60_000)
 
 
 def test_stop_keeps_the_best_and_continue_goes_on(qtbot: Any, widget: Any, trainer: StandIn) -> None:
@@ -273,7 +273,7 @@ def test_stop_keeps_the_best_and_continue_goes_on(qtbot: Any, widget: Any, train
 def test_stop_in_the_preparation_leaves_nothing(qtbot: Any, widget: Any, trainer: StandIn) -> None:
     trainer.slow = threading.Event()
     widget.view.run_row.run_button.click()
-    qtbot.waitUntil(lambda: "Computing the optics" in row_text(widget), timeout=20_000)
+    qtbot.waitUntil(lambda: "Computing the optics" in row_text(widget), timeout=60_000)
     assert widget.view.run_row.bar.format() == "3 of 8"
     folder = trainer.training_folder("lfmnet-test-60x")
     assert folder.exists()
@@ -325,7 +325,7 @@ def test_an_earlier_training_goes_on(
     folder.mkdir(parents=True)
     (folder / "training.json").write_text(json.dumps({"wish": wish.model_dump(mode="json")}))
     widget.view.form.set_values({"name": "mine"})
-    qtbot.waitUntil(lambda: "already" in widget.view.problems.text(), timeout=20_000)
+    qtbot.waitUntil(lambda: "already" in widget.view.problems.text(), timeout=60_000)
     row = widget.view.run_row
     assert not row.run_button.isEnabled()
     assert row.continue_button.isEnabled()
@@ -333,17 +333,17 @@ def test_an_earlier_training_goes_on(
     assert trainer.wishes == [(wish.model_copy(update={"minutes": 20.0}), True)]
     (folder / "training.json").write_text("{}")
     widget.view.form.set_values({"name": "mine "})
-    qtbot.waitUntil(lambda: "cannot be read" in widget.view.problems.text(), timeout=20_000)
+    qtbot.waitUntil(lambda: "cannot be read" in widget.view.problems.text(), timeout=60_000)
 
 
 def test_closing_in_the_middle_ends_the_training(qtbot: Any, viewer: Any, widget: Any, trainer: Any) -> None:
     trainer.steps, trainer.wait_s, trainer.gate = 10**9, 0.01, threading.Semaphore(0)
     widget.view.run_row.run_button.click()
-    qtbot.waitUntil(lambda: widget.controller.course.step > 0, timeout=20_000)
+    qtbot.waitUntil(lambda: widget.controller.course.step > 0, timeout=60_000)
     crew, course = widget.crew, widget.controller.course
     viewer.window.remove_dock_widget(widget)
     widget.deleteLater()
-    qtbot.waitUntil(lambda: crew.closed, timeout=20_000)
+    qtbot.waitUntil(lambda: crew.closed, timeout=60_000)
     assert trainer.closed.is_set()  # closing has waited for it
     assert course.step < trainer.steps
 
@@ -359,7 +359,7 @@ def test_the_white_frame_is_offered_where_there_is_one(
     assert view.white_box.isVisibleTo(view)
     # an even white frame shows no lenslets: a sentence, no training
     view.white_box.setChecked(True)
-    qtbot.waitUntil(lambda: "Or train without the white frame" in view.problems.text(), timeout=20_000)
+    qtbot.waitUntil(lambda: "Or train without the white frame" in view.problems.text(), timeout=60_000)
     assert not view.run_row.run_button.isEnabled()
     viewer.layers.remove("white")
     ready(qtbot, widget)
