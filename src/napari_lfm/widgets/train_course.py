@@ -178,7 +178,7 @@ def nice_ticks(low: float, high: float, most: int) -> list[float]:
     >>> nice_ticks(0.0, 20.0, 5)
     [0.0, 5.0, 10.0, 15.0, 20.0]
     >>> nice_ticks(18.3, 27.4, 4)
-    [20.0, 25.0]
+    [20.0, 22.0, 24.0, 26.0]
     """
     span = high - low
     if not (math.isfinite(span) and span > 0):
