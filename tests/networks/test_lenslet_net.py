@@ -142,3 +142,15 @@ def test_a_quarter_turn_of_the_light_field_turns_the_refocused_volume() -> None:
     image = torch.rand(1, 6 * n, 6 * n)
     torch.testing.assert_close(layer(image.mT), layer(image).mT)
     torch.testing.assert_close(layer(image.rot90(1, (1, 2))), layer(image).rot90(1, (2, 3)))
+
+
+def test_a_frame_goes_on_like_its_edge() -> None:
+    """A dark continuation is a sharp edge in a hazy frame: the network drew bright borders there."""
+    net, n, s, step = random_net(), 3, 2, LensletNet.tile_step_lenslets
+    image = 0.5 + torch.rand(1, (step + 1) * n, (step + 2) * n)
+    more = image
+    for dim, missing in ((1, step - 1), (2, step - 2)):
+        more = torch.cat([more, *[more.narrow(dim, more.shape[dim] - n, n)] * missing], dim)
+    with torch.no_grad():
+        out, longer = net.volume_of(image), net.volume_of(more)
+    torch.testing.assert_close(out, longer[..., : (step + 1) * s, : (step + 2) * s])

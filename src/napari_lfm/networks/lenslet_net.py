@@ -260,8 +260,11 @@ class LensletNet(nn.Module):
         rows, columns = image.shape[1] // n, image.shape[2] // n
         step = self.tile_step_lenslets
         more = (-rows % step, -columns % step)
-        image = functional.pad(image, (0, more[1] * n, 0, more[0] * n))
         views = functional.pixel_unshuffle(image[:, None], n)
+        if any(more):
+            # lenslets like those at the edge: dark ones would be a sharp edge in a hazy frame
+            views = functional.pad(views, (0, more[1], 0, more[0]), mode="replicate")
+            image = functional.pixel_shuffle(views, n)[:, 0]
         x = self.gather(_act(self.angles(image))) + self.views(views)
         x = _act(self.lenslets(x))
         x = functional.pixel_shuffle(self.spread(x), s)
