@@ -75,7 +75,7 @@ class Setup:
         Budget of each reconstruction.
     """
 
-    specimens: int = 4
+    specimens: int = 6
     lenslets: int = 21
     electrons: tuple[float, ...] = (100.0, 600.0, 4000.0)
     voxels: int = 9
@@ -83,7 +83,7 @@ class Setup:
     beyond: float = 0.5
     error: OpticsError = SLIGHTLY_OFF
     edge_lenslets: int = 2
-    iterations: int = 40
+    iterations: int = 100
     refine: int = 5
     memory_gib: float | None = None
 
