@@ -11,7 +11,7 @@ from napari_lfm.core.metrics import pearson, psnr_db
 from napari_lfm.networks.lenslet_net import LensletNet
 from napari_lfm.optics.projector import Geometry, LensletProjector, Plane
 from napari_lfm.optics.psf import CellOptics
-from napari_lfm.training.lightfield_pairs import LightfieldPairs, Pair
+from napari_lfm.training.lightfield_pairs import LightfieldPairs, Pair, bright_level
 from napari_lfm.training.losses import SignalWeighted, combine, target_scale
 from napari_lfm.training.task import BaseTask, Validation
 
@@ -93,7 +93,7 @@ class LfmnetTask(BaseTask):
         peaks = []
         for k in range(count):
             pair = self.pairs.scene_pair(k)
-            peaks.append(_peak(pair.volume))
+            peaks.append(bright_level(pair.volume))
             yield k + 1, count, "Drawing specimens"
         # typical bright voxels become 1: stored, so that it is the same ever after
         lit = [p for p in peaks if p > 0]
@@ -131,7 +131,7 @@ class LfmnetTask(BaseTask):
         while len(self._validation) < VALIDATION_SCENES:
             pair = source.scene_pair(index)
             index += 1
-            if _peak(pair.volume) > 0 or index > 20 * VALIDATION_SCENES:
+            if bright_level(pair.volume) > 0 or index > 20 * VALIDATION_SCENES:
                 electrons = VALIDATION_ELECTRONS[len(self._validation) % len(VALIDATION_ELECTRONS)]
                 pair = Pair(pair.image.float(), pair.volume.float())
                 self._validation.append(source.recorded(pair, rng, electrons))
@@ -210,7 +210,3 @@ class LfmnetTask(BaseTask):
     def describe(self) -> dict[str, Any]:
         """Return what tells this training from another."""
         return {**self.plan.record(), "batch_size": self.batch_size, "reprojection": REPROJECTION_WEIGHT}
-
-
-def _peak(volume: torch.Tensor) -> float:
-    return float(np.percentile(volume.float().numpy(), 99.9))

@@ -270,7 +270,7 @@ class LightfieldPairs:
             truth = inner.reshape(-1, k, n, n).sum(1)[None]  # light adds up over the substeps
         else:
             truth = self._finer_truth(scene, [p.z_um for p in g.planes], sub)
-        level = float(np.percentile(image.numpy(), 99.9))
+        level = bright_level(image)
         if level <= 0:
             return Pair(torch.zeros_like(image), torch.zeros_like(truth))
         return Pair(image / level, truth / level)
@@ -324,7 +324,7 @@ class LightfieldPairs:
     def recorded(self, pair: Pair, rng: np.random.Generator, electrons: float | None = None) -> Pair:
         """Return a pair as a camera sees it and as the network wants it: divided by its 99.9th percentile."""
         s, camera = self.settings, self.microscope.camera
-        level = _level(pair.image)
+        level = bright_level(pair.image)
         if level <= 0:
             return pair
         low, high = (math.log(v) for v in s.electrons)
@@ -335,7 +335,7 @@ class LightfieldPairs:
         # a dark frame is rarely right to a few grey values
         light += rng.normal(0, 2.0) * camera.gain_e_per_count
         image = torch.from_numpy((light / peak).astype(np.float32))
-        scale = max(_level(image), 1e-6)
+        scale = max(bright_level(image), 1e-6)
         return Pair(image / scale, pair.volume / (level * scale))
 
 
@@ -355,7 +355,8 @@ def _joined(pairs: list[Pair]) -> Pair:
     return Pair(torch.cat([p.image for p in pairs]), torch.cat([p.volume for p in pairs]))
 
 
-def _level(image: torch.Tensor) -> float:
+def bright_level(image: torch.Tensor) -> float:
+    """Return the 99.9th percentile: what counts as bright, and no hot pixel decides."""
     return float(np.percentile(image.float().numpy(), 99.9))
 
 
