@@ -125,7 +125,7 @@ def test_microscope_gives_layers_their_size(
         np.testing.assert_allclose(layer.scale, 6.5 / 60)
         assert [str(u) for u in layer.units] == ["micrometer", "micrometer"]
         assert tuple(layer.axis_labels) == ("y", "x")
-    assert "15.38 pixels per lenslet" in widget.view.microscope_text.text()
+    assert "15.38 pixels per lenslet" in widget.view.microscope.text.text()
 
 
 def test_calibration_is_told_and_drawn(ready: Any, viewer: Any) -> None:

@@ -210,7 +210,7 @@ def test_what_is_wrong_is_said(qtbot: Any, widget: Any) -> None:
 def test_the_microscope_is_that_of_the_session(qtbot: Any, widget: Any) -> None:
     widget.controller.choose_microscope("mbl-60x1.2w")
     assert widget.session.microscope.name == "mbl-60x1.2w"
-    assert widget.view.microscope_combo.currentText() == "mbl-60x1.2w"
+    assert widget.view.microscope.combo.currentText() == "mbl-60x1.2w"
     widget.view.form.set_values({"z_min_um": -4.0})
     widget.controller.choose_microscope("bern-40x0.9")
     assert widget.view.form.values()["z_min_um"] == -4.0  # what was typed stays

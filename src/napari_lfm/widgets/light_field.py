@@ -5,15 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from qtpy.QtCore import QTimer
 
-from napari_lfm._settings import load_settings
-from napari_lfm.core.problems import LfmError, Problem
-from napari_lfm.optics.presets import load_microscope, preset_names, user_microscope_names
+from napari_lfm.core.problems import Problem
 from napari_lfm.widgets.lattice_controller import LatticeController
 from napari_lfm.widgets.light_field_view import LightFieldView
-from napari_lfm.widgets.microscope_dialog import editor_dialog, wizard_dialog
+from napari_lfm.widgets.microscope_choice import MicroscopeChoice
 from napari_lfm.widgets.opening import read_files
 from napari_lfm.widgets.panel import Panel, show_panel
 from napari_lfm.widgets.quick_look import QuickLook
@@ -21,14 +18,11 @@ from napari_lfm.widgets.resolve import frame_dims
 from napari_lfm.widgets.roles import assign_roles
 from napari_lfm.widgets.session import bare, layer_info
 from napari_lfm.widgets.state import ROLES, Role
-from napari_lfm.widgets.texts import microscope_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari import Viewer
-
-    from napari_lfm.optics.microscope import Microscope
 
 TITLE = "Light field"
 
@@ -41,12 +35,11 @@ class LightFieldController:
         self.background = panel.background
         self.lattice = LatticeController(panel, view)
         self.quick_look = QuickLook(panel, view)
+        self.microscopes = MicroscopeChoice(panel, view.microscope, self._list_microscopes)
         self._connect()
         self._list_microscopes()
         self._show_inputs()
-        default = load_settings().microscope
-        if default and self.session.microscope is None:
-            self.choose_microscope(default)
+        self.microscopes.choose_default()
 
     def _connect(self) -> None:
         view, session = self.view, self.session
@@ -54,9 +47,6 @@ class LightFieldController:
         view.input_chosen.connect(self.session.set_input)
         view.frame_chosen.connect(lambda n: session.set_frame(None if n < 0 else n))
         view.layout_chosen.connect(self._choose_layout)
-        view.microscope_chosen.connect(self.choose_microscope)
-        view.edit_button.clicked.connect(self._edit_microscope)
-        view.wizard_button.clicked.connect(self._new_microscope)
         view.next_button.clicked.connect(self._next)
         self.panel.listen(session.layers_changed, self._show_inputs)
         self.panel.listen(session.inputs_changed, self._show_inputs)
@@ -123,42 +113,11 @@ class LightFieldController:
 
     # --------------------------------------------------------------- microscope
     def _list_microscopes(self) -> None:
-        own = [(name, name) for name in user_microscope_names()]
-        presets = [(name, name) for name in preset_names(lightfield_only=True)]
-        chosen = self.session.microscope
-        known = {name for _, name in own + presets}
-        groups = [("Your own microscope", own), ("A published microscope", presets)]
-        if chosen is not None and chosen.name not in known:
-            groups.insert(0, ("In this session only", [(f"{chosen.name} (this session)", chosen.name)]))
-        self.view.show_microscopes(groups, chosen.name if chosen is not None else "")
-        if chosen is None:
-            self.view.microscope_text.show_text("Not in the list? Enter yours with 'From data sheet...'.")
-        else:
-            self.view.microscope_text.show_text(microscope_line(chosen))
+        self.microscopes.show()
 
     def choose_microscope(self, name: str) -> None:
         """Use a preset, one of the user's own, or a file."""
-        if self.session.microscope is not None and self.session.microscope.name == name:
-            return
-        try:
-            self.session.set_microscope(load_microscope(name) if name else None)
-        except LfmError as error:
-            self.view.microscope_text.show_problems([error.problem()])
-
-    def _use_microscope(self, microscope: Microscope) -> None:
-        self.session.set_microscope(microscope)
-        self._list_microscopes()
-
-    def _edit_microscope(self) -> None:
-        dialog = editor_dialog(self.session.microscope, self.view)
-        dialog.accepted_microscope.connect(self._use_microscope)
-        dialog.open()
-
-    def _new_microscope(self) -> None:
-        lattice = self.session.lattice
-        dialog = wizard_dialog(None if lattice is None else float(np.mean(lattice.pitch_px)), self.view)
-        dialog.accepted_microscope.connect(self._use_microscope)
-        dialog.open()
+        self.microscopes.choose(name)
 
     # -------------------------------------------------------------------- other
     def _on_busy(self, key: str, busy: bool) -> None:

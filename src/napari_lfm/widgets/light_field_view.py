@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 from napari_lfm.widgets.drop_zone import DropZone
 from napari_lfm.widgets.fields import MICROMETRES
 from napari_lfm.widgets.form import CalmComboBox, CalmSpinBox
+from napari_lfm.widgets.microscope_choice import MicroscopeBox
 from napari_lfm.widgets.parts import Fold, WrappedLabel, button, row, scrolled, section
 from napari_lfm.widgets.qt import Signal
 from napari_lfm.widgets.state import ROLE_TITLES, ROLES, Role
@@ -46,7 +47,6 @@ class LightFieldView(QWidget):
     input_chosen = Signal(str, object)
     frame_chosen = Signal(int)
     layout_chosen = Signal(str)
-    microscope_chosen = Signal(str)
     nudge_clicked = Signal(float, float)
     turn_clicked = Signal(float)
     refocus_moved = Signal(float)
@@ -117,19 +117,8 @@ class LightFieldView(QWidget):
 
     def _build_microscope(self) -> None:
         box, layout = section("2  Microscope", "The optics that took the image")
-        self.microscope_combo = CalmComboBox()
-        self.microscope_combo.setToolTip("Published light-field microscopes, and your own")
-        self.microscope_combo.activated.connect(
-            lambda index: self.microscope_chosen.emit(self.microscope_combo.itemData(index) or "")
-        )
-        layout.addWidget(self.microscope_combo)
-        self.microscope_text = WrappedLabel()
-        layout.addWidget(self.microscope_text)
-        self.edit_button = button("Edit...", "Change any figure of this microscope, and save it as your own")
-        self.wizard_button = button(
-            "From data sheet...", "Enter what is printed on your objective and in your array's data sheet"
-        )
-        layout.addLayout(row(self.edit_button, self.wizard_button))
+        self.microscope = MicroscopeBox()
+        layout.addWidget(self.microscope)
         self._column.addWidget(box)
 
     def _build_lenslets(self) -> None:
@@ -248,22 +237,6 @@ class LightFieldView(QWidget):
         with QSignalBlocker(self.frame_box):
             self.frame_box.setRange(-1, max(0, frames - 1))
             self.frame_box.setValue(-1 if frame is None else frame)
-
-    def show_microscopes(self, groups: Sequence[tuple[str, Sequence[tuple[str, str]]]], chosen: str) -> None:
-        """Fill the microscope combo: groups of (text, name), with a line between groups."""
-        combo = self.microscope_combo
-        with QSignalBlocker(combo):
-            combo.clear()
-            combo.addItem("Choose your microscope", "")
-            for tip, entries in groups:
-                if not entries:
-                    continue
-                combo.insertSeparator(combo.count())
-                for text, name in entries:
-                    combo.addItem(text, name)
-                    combo.setItemData(combo.count() - 1, tip, Qt.ItemDataRole.ToolTipRole)
-                    if name == chosen:
-                        combo.setCurrentIndex(combo.count() - 1)
 
     def show_depth(self, depth_um: float) -> None:
         """Write the depth beside its slider."""

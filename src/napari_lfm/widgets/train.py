@@ -5,19 +5,16 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 from qtpy.QtCore import QTimer
 
 from napari_lfm._settings import load_settings
-from napari_lfm.core.problems import LfmError
-from napari_lfm.optics.presets import load_microscope, preset_names, user_microscope_names
 from napari_lfm.training.events import Validated
-from napari_lfm.widgets.microscope_dialog import editor_dialog, wizard_dialog
+from napari_lfm.widgets.microscope_choice import MicroscopeChoice
 from napari_lfm.widgets.panel import Panel
 from napari_lfm.widgets.resolve import microscope_problems
 from napari_lfm.widgets.runner import Outcome, Runner
 from napari_lfm.widgets.state import ReconstructState
-from napari_lfm.widgets.texts import microscope_line, problems_html
+from napari_lfm.widgets.texts import problems_html
 from napari_lfm.widgets.train_course import Course
 from napari_lfm.widgets.train_input import (
     TrainPlan,
@@ -38,7 +35,6 @@ if TYPE_CHECKING:
     from napari_lfm.core.problems import Problem
     from napari_lfm.methods.base import Method, Request
     from napari_lfm.methods.train_lfmnet import TrainWish
-    from napari_lfm.optics.microscope import Microscope
     from napari_lfm.training.events import TrainResult
 
 TITLE = "Train a network"
@@ -66,18 +62,14 @@ class TrainController:
         self._pause.setSingleShot(True)
         self._pause.setInterval(_PAUSE_MS)
         self._pause.timeout.connect(self.prepare)
+        self.microscopes = MicroscopeChoice(panel, view.microscope, self._follow_microscope)
         self._connect()
         self._show_white()
-        default = load_settings().microscope
-        if default and self.session.microscope is None:
-            self.choose_microscope(default)
+        self.microscopes.choose_default()
         self._follow_microscope()
 
     def _connect(self) -> None:
         view, session, row = self.view, self.session, self.view.run_row
-        view.microscope_chosen.connect(self.choose_microscope)
-        view.edit_button.clicked.connect(self._edit_microscope)
-        view.wizard_button.clicked.connect(self._new_microscope)
         view.changed.connect(self._schedule)
         row.run_clicked.connect(self.run)
         row.stop_clicked.connect(self.stop)
@@ -94,25 +86,10 @@ class TrainController:
     # --------------------------------------------------------------- microscope
     def choose_microscope(self, name: str) -> None:
         """Use a preset, one of the user's own, or a file; the other panels follow."""
-        if self.session.microscope is not None and self.session.microscope.name == name:
-            return
-        try:
-            self.session.set_microscope(load_microscope(name) if name else None)
-        except LfmError as error:
-            self.view.microscope_text.show_problems([error.problem()])
+        self.microscopes.choose(name)
 
     def _follow_microscope(self) -> None:
-        chosen = self.session.microscope
-        own, presets = list(user_microscope_names()), list(preset_names(lightfield_only=True))
-        groups = [("Your own microscope", own), ("A published microscope", presets)]
-        if chosen is not None and chosen.name not in {*own, *presets}:
-            groups.insert(0, ("In this session only", [chosen.name]))
-        self.view.show_microscopes(groups, "" if chosen is None else chosen.name)
-        self.view.microscope_text.show_text(
-            "Not in the list? Enter yours with 'From data sheet...'."
-            if chosen is None
-            else microscope_line(chosen)
-        )
+        self.microscopes.show()
         self._suggest()
         self._schedule()
 
@@ -125,21 +102,6 @@ class TrainController:
         if all(now.get(name) == value for name, value in self._suggested.items()):
             self._suggested = suggested(microscope)
             self.view.show_values(self._suggested)
-
-    def _use_microscope(self, microscope: Microscope) -> None:
-        self.session.set_microscope(microscope)
-        self._follow_microscope()  # also where it was only saved under its name
-
-    def _edit_microscope(self) -> None:
-        dialog = editor_dialog(self.session.microscope, self.view)
-        dialog.accepted_microscope.connect(self._use_microscope)
-        dialog.open()
-
-    def _new_microscope(self) -> None:
-        lattice = self.session.lattice
-        dialog = wizard_dialog(None if lattice is None else float(np.mean(lattice.pitch_px)), self.view)
-        dialog.accepted_microscope.connect(self._use_microscope)
-        dialog.open()
 
     def _show_white(self) -> None:
         whole = self.session.input("lightfield") is not None

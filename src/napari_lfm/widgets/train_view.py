@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QSignalBlocker, Qt
+from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QCheckBox, QComboBox, QLineEdit, QVBoxLayout, QWidget
 
 from napari_lfm.widgets.fields import MICROMETRES
-from napari_lfm.widgets.form import CalmComboBox, ModelForm
-from napari_lfm.widgets.parts import WrappedLabel, button, row, scrolled, section
+from napari_lfm.widgets.form import ModelForm
+from napari_lfm.widgets.microscope_choice import MicroscopeBox
+from napari_lfm.widgets.parts import WrappedLabel, scrolled, section
 from napari_lfm.widgets.qt import Signal
 from napari_lfm.widgets.run_row import RunRow
 from napari_lfm.widgets.train_course import shown_pictures
@@ -18,7 +19,7 @@ from napari_lfm.widgets.train_plots import Curve, Slices
 from napari_lfm.widgets.train_texts import progress_words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from napari_lfm.core.events import Progress
     from napari_lfm.widgets.train_course import Course
@@ -76,7 +77,6 @@ class TrainRow(RunRow):
 class TrainView(QWidget):
     """What to train, what it takes, Run, and how it goes."""
 
-    microscope_chosen = Signal(str)
     changed = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -103,19 +103,8 @@ class TrainView(QWidget):
     # ------------------------------------------------------------------- build
     def _build_microscope(self) -> None:
         box, layout = section("Microscope", "The optics that the network is made for")
-        self.microscope_combo = CalmComboBox()
-        self.microscope_combo.setToolTip("Published light-field microscopes, and your own")
-        self.microscope_combo.activated.connect(
-            lambda index: self.microscope_chosen.emit(self.microscope_combo.itemData(index) or "")
-        )
-        layout.addWidget(self.microscope_combo)
-        self.microscope_text = WrappedLabel()
-        layout.addWidget(self.microscope_text)
-        self.edit_button = button("Edit...", "Change any figure of this microscope, and save it as your own")
-        self.wizard_button = button(
-            "From data sheet...", "Enter what is printed on your objective and in your array's data sheet"
-        )
-        layout.addLayout(row(self.edit_button, self.wizard_button))
+        self.microscope = MicroscopeBox()
+        layout.addWidget(self.microscope)
         self.white_box = QCheckBox("Use the white frame of the open light field")
         self.white_box.setToolTip(
             "Fit the light in the pupil to it: the network then learns your own optics, not ideal ones"
@@ -156,21 +145,6 @@ class TrainView(QWidget):
         self.course_box.setVisible(False)
 
     # -------------------------------------------------------------------- show
-    def show_microscopes(self, groups: Sequence[tuple[str, Sequence[str]]], chosen: str) -> None:
-        """Fill the microscope combo: groups of names, with a line between groups."""
-        combo = self.microscope_combo
-        with QSignalBlocker(combo):
-            combo.clear()
-            combo.addItem("Choose your microscope", "")
-            for tip, names in groups:
-                if names:
-                    combo.insertSeparator(combo.count())
-                for name in names:
-                    combo.addItem(name, name)
-                    combo.setItemData(combo.count() - 1, tip, Qt.ItemDataRole.ToolTipRole)
-                    if name == chosen:
-                        combo.setCurrentIndex(combo.count() - 1)
-
     def show_white(self, name: str) -> None:
         """Offer the white frame of this name, or none."""
         with QSignalBlocker(self.white_box):
