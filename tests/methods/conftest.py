@@ -83,10 +83,10 @@ Z_UM = [-24.0, -18.0, -12.0, -6.0, 0.0, 6.0, 12.0, 18.0, 24.0]
 SMALL: dict[str, Any] = {"slopes": [-0.1, 0.1], "width": 4, "lenslet_width": 6, "blocks": 0, "angular": 1}
 
 
-def random_net(n: int, depths: int, voxels: int, seed: int = 0) -> LensletNet:
+def random_net(n: int, depths: int, voxels: int, seed: int = 0, **more: Any) -> LensletNet:
     """A network with random weights: everything that it can see changes its answer."""
     torch.manual_seed(seed)
-    net = LensletNet(n, depths, voxels, **SMALL)
+    net = LensletNet(n, depths, voxels, **SMALL, **more)
     torch.nn.init.normal_(net.leave.weight, std=0.3)  # an untrained one begins with next to nothing
     for parameter in net.parameters():
         if parameter.ndim == 1:
@@ -113,6 +113,17 @@ def mean_net(n: int, depths: int, voxels: int) -> LensletNet:
     return net
 
 
+def start_net(n: int, depths: int, voxels: int) -> LensletNet:
+    """A network whose answer is the sharper of the two volumes that it starts from."""
+    net = LensletNet(n, depths, voxels, **SMALL, start_voxels=voxels, start_noise=(1.0, 0.1))
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.zero_()
+        net.start_scale.copy_(torch.tensor([1.0, 0.5]))
+        net.straight[1] = 1
+    return net
+
+
 def put_model(
     folder: Path, microscope: Microscope | None, net: LensletNet, id: str = "tiny-net", **changes: Any
 ) -> ModelCard:
@@ -131,6 +142,8 @@ def put_model(
             "depths": net.depths,
             "voxels_per_lenslet": net.voxels_per_lenslet,
             **SMALL,
+            "start_voxels": net.start_voxels,
+            "start_noise": net.start_noise,
         },
         "microscope": None if microscope is None else microscope.model_dump(mode="json"),
         "n_pixels": net.n_pixels,
@@ -159,6 +172,7 @@ class Nets:
 
     random = staticmethod(random_net)
     mean = staticmethod(mean_net)
+    start = staticmethod(start_net)
 
     def __init__(self, folder: Path, microscope: Microscope) -> None:
         self.folder, self.microscope = folder, microscope

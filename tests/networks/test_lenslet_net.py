@@ -154,3 +154,33 @@ def test_a_frame_goes_on_like_its_edge() -> None:
     with torch.no_grad():
         out, longer = net.volume_of(image), net.volume_of(more)
     torch.testing.assert_close(out, longer[..., : (step + 1) * s, : (step + 2) * s])
+
+
+def test_a_start_of_another_size_is_refused() -> None:
+    n, s = 5, 3
+    net = LensletNet(n, 2, s, [-0.1, 0.1], width=4, lenslet_width=6, start_voxels=2, start_noise=[1.0, 0.1])
+    image = torch.rand(1, 6 * n, 5 * n)
+    start = torch.rand(1, 4, 12, 10)
+    assert net.start_channels == 4
+    assert net.volume_of(image, start).shape == (1, 2, 6 * s, 5 * s)
+    with pytest.raises(ValueError, match=r"the start is none, but should be \(1, 4, 12, 10\)"):
+        net.volume_of(image)
+    with pytest.raises(ValueError, match=r"should be \(1, 4, 12, 10\)"):
+        net.volume_of(image, start[:, :2])
+    plain = LensletNet(n, 2, s, [0.1], width=4, lenslet_width=6)
+    with pytest.raises(ValueError, match="should be none"):
+        plain.volume_of(image, start)
+    with pytest.raises(ValueError, match="needs both"):
+        LensletNet(n, 2, s, [0.1], start_voxels=2)
+
+
+def test_a_start_is_scaled_and_goes_straight_to_the_volume() -> None:
+    net = LensletNet(3, 2, 2, [0.1], width=4, lenslet_width=6, start_voxels=2, start_noise=[1.0, 0.1])
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.zero_()
+        net.get_buffer("start_scale").copy_(torch.tensor([2.0, 4.0]))
+        net.straight[0] = torch.tensor([1.0, 3.0])
+    start = torch.rand(1, 4, 10, 14)
+    found = net.volume_of(torch.rand(1, 15, 21), start)
+    torch.testing.assert_close(found, start[:, :2] / 2 * torch.tensor([1.0, 3.0]).reshape(2, 1, 1))

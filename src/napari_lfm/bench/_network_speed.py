@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from napari_lfm.optics.inverse import LinearInverse
+    from napari_lfm.optics.projector import Storage
+
 # Dense 16-bit matrix arithmetic by the makers' data sheets, FLOP/s.
 _PEAKS = {"H100 PCIe": 756e12, "H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12}
 
@@ -53,6 +56,8 @@ class Case:
 def measure(case: Case) -> dict[str, Any]:
     """Run one case in this process; random light, since values do not change the time.
 
+    What a network starts from (`napari_lfm.optics.inverse`) is made before and applied every time.
+
     Returns
     -------
     dict
@@ -66,13 +71,15 @@ def measure(case: Case) -> dict[str, Any]:
     image = torch.rand(1, size, size, generator=torch.Generator().manual_seed(0))
     flop = arithmetic(network, size)
     device = torch.device(case.device)
+    inverse = _inverse(case, network, device)
     network, image = network.to(device), image.to(device)
     if device.type == "cuda":
         network = network.to(memory_format=torch.channels_last)
         torch.backends.cudnn.benchmark = True
     dtype = getattr(torch, case.precision)
     with torch.no_grad(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-        times = timed(lambda: network.volume_of(image), case.repeats, device)
+        given = (lambda: (image,)) if inverse is None else (lambda: (image, inverse(image)))
+        times = timed(lambda: network.volume_of(*given()), case.repeats, device)
     seconds = statistics.median(times)
     out: dict[str, Any] = {
         "weights": weights,
@@ -99,8 +106,13 @@ def arithmetic(network: nn.Module, size: int) -> float:
     from torch.utils.flop_counter import FlopCounterMode
 
     shadow: Any = copy.deepcopy(network).to("meta")  # shapes only
+    given = [torch.empty(1, size, size, device="meta")]
+    voxels = int(getattr(shadow, "start_voxels", 0))
+    if voxels:
+        across = size // shadow.n_pixels * voxels
+        given.append(torch.empty(1, shadow.start_channels, across, across, device="meta"))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        shadow.volume_of(torch.empty(1, size, size, device="meta"))
+        shadow.volume_of(*given)
     return float(counter.get_total_flops())
 
 
@@ -142,14 +154,42 @@ def _network(case: Case) -> tuple[Any, str]:
     for entry in list_models("lfmnet"):
         if entry.card.id == case.model and not entry.problem and entry.source != "remote":
             return open_network(entry), entry.card.id
-    from napari_lfm.lightfield.slopes import slope_at_depth
     from napari_lfm.networks.lenslet_net import LensletNet
     from napari_lfm.optics.presets import load_microscope
+    from napari_lfm.simulation.phantoms import FAMILIES
+    from napari_lfm.training.lfmnet_plan import LfmnetPlan
+    from napari_lfm.training.lightfield_pairs import PairSettings
 
-    microscope = load_microscope(case.microscope)
-    planes = [case.z_step_um * (k - (case.depths - 1) / 2) for k in range(case.depths)]
-    slopes = [slope_at_depth(z, microscope, n_pixels=case.n_pixels) for z in planes]
-    return LensletNet(case.n_pixels, case.depths, case.voxels, slopes).eval(), "random"
+    plan = LfmnetPlan(
+        load_microscope(case.microscope),
+        _depths(case),
+        "medium",
+        "any",
+        case.voxels,
+        case.n_pixels,
+        0,
+        PairSettings(tuple(FAMILIES)),
+    )
+    return LensletNet(**plan.network).eval(), "random"
+
+
+def _depths(case: Case) -> tuple[float, ...]:
+    return tuple(case.z_step_um * (k - (case.depths - 1) / 2) for k in range(case.depths))
+
+
+def _inverse(case: Case, network: Any, device: torch.device) -> LinearInverse | None:
+    """Return what a network starts from, built; making it once is not part of the time."""
+    voxels = int(getattr(network, "start_voxels", 0))
+    if not voxels:
+        return None
+    from napari_lfm.optics.inverse import InverseSettings, LinearInverse
+    from napari_lfm.optics.presets import load_microscope
+    from napari_lfm.optics.psf import CellOptics
+
+    optics = CellOptics.of(load_microscope(case.microscope), case.n_pixels)
+    settings = InverseSettings(_depths(case), voxels, network.start_noise)
+    storage: Storage = "float16" if device.type == "cuda" else "float32"
+    return LinearInverse.build(optics, settings, (case.lenslets, case.lenslets), device, storage)
 
 
 def _peak_bytes(device: torch.device) -> int:

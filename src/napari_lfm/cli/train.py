@@ -38,7 +38,7 @@ def train(
     z_max_um: Annotated[float | None, typer.Option("--z-max-um", help="Highest plane, um.")] = None,
     z_step_um: Annotated[float | None, typer.Option("--z-step-um", help="Distance of planes, um.")] = None,
     voxels_per_lenslet: Annotated[
-        int | None, typer.Option("--voxels-per-lenslet", help="Voxels across a lenslet [5].")
+        int | None, typer.Option("--voxels-per-lenslet", help="Voxels across a lenslet [3].")
     ] = None,
     n_pixels: Annotated[
         int | None, typer.Option("--n-pixels", help="Pixels per lenslet, N [the microscope's].")

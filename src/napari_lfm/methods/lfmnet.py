@@ -15,13 +15,14 @@ from napari_lfm.core.problems import Estimate, Problem, RequestError, raise_for
 from napari_lfm.methods.base import InputKind, Parameters, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     import torch
 
     from napari_lfm.methods.lfmnet_plan import NetworkPlan
     from napari_lfm.methods.lightfield_data import LightfieldData
     from napari_lfm.networks.registry import ModelEntry
+    from napari_lfm.optics.inverse import LinearInverse
 
 
 class LfmnetParameters(Parameters):
@@ -121,9 +122,12 @@ class Lfmnet:
         yield Progress(0, 1, f"Opening the model '{entry.card.id}'")
         network = sized(open_network(entry, device), plan.n_pixels)
         yield Progress(1, 1, f"Opening the model '{entry.card.id}'")
+        inverse = None
         while True:
             try:
-                yield from self._frames(request, entry, data, plan, network, device, started)
+                if inverse is None:
+                    inverse = yield from _inverse(plan, device)
+                yield from self._frames(request, entry, data, plan, network, device, inverse, started)
                 return
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
@@ -138,6 +142,7 @@ class Lfmnet:
                 request = replace(request, device="cpu")
                 plan = make_plan(request, entry, data)
                 network = sized(open_network(entry, device), plan.n_pixels)
+                inverse = None
             else:
                 raise RequestError(
                     "The memory is not enough for this image.",
@@ -154,6 +159,7 @@ class Lfmnet:
         plan: NetworkPlan,
         network: Any,
         device: torch.device,
+        inverse: LinearInverse | None,
         started: float,
     ) -> Iterator[Event]:
         from napari_lfm.methods.lfmnet_passes import Passes, Refiner
@@ -162,7 +168,8 @@ class Lfmnet:
         parameters = _parameters(request)
         figures = _Figures([], data.offset_counts, {})
         count = len(data.rectified.image)
-        passes = Passes(data, plan, network, device, entry.card.scalers, lenslet_gain(data))
+        gain = lenslet_gain(data)
+        passes = Passes(data, plan, network, device, entry.card.scalers, gain, inverse)
         model = {"model": plan.model}
         done: np.ndarray | None = None
         sure: np.ndarray | None = None
@@ -239,6 +246,15 @@ class Lfmnet:
         for output in outputs.values():
             output.attrs["provenance"] = provenance
         return Result(outputs, "volume", provenance)
+
+
+def _inverse(plan: NetworkPlan, device: torch.device) -> Generator[Progress, None, LinearInverse | None]:
+    """Build what the network starts from, if it starts from anything."""
+    inverse = plan.inverse(device)
+    if inverse is not None:
+        for done, total in inverse.build_steps():
+            yield Progress(done, total, "Computing the optics that the model starts from")
+    return inverse
 
 
 def _parameters(request: Request) -> LfmnetParameters:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from napari_lfm.methods.lfmnet_plan import NetworkPlan
     from napari_lfm.methods.lightfield_data import LightfieldData
     from napari_lfm.methods.solver import RichardsonLucy
+    from napari_lfm.optics.inverse import LinearInverse
 
 
 class Passes:
@@ -38,6 +39,8 @@ class Passes:
         The card's.
     gain : ndarray, optional
         Brightness of each lenslet in the white frame.
+    inverse : LinearInverse, optional
+        For a network that starts from one; built for the frame's lenslets.
 
     Attributes
     ----------
@@ -55,9 +58,10 @@ class Passes:
         device: torch.device,
         scalers: Mapping[str, float],
         gain: np.ndarray | None,
+        inverse: LinearInverse | None = None,
     ) -> None:
         self.data, self.plan, self.network, self.device = data, plan, network, device
-        self.scalers, self.gain = scalers, gain
+        self.scalers, self.gain, self.inverse = scalers, gain, inverse
         self.scale = 0.0
         self.confidence: np.ndarray | None = None
         self._begun = time.perf_counter()
@@ -69,6 +73,7 @@ class Passes:
         scaled = scale_frame(self.data, frame, self.scalers, self.gain)
         self.scale, self.confidence = scaled.scale, None
         image = torch.from_numpy(np.ascontiguousarray(scaled.image)).to(self.device)
+        start = None if self.inverse is None else self.inverse(image[None])[0].to(self.device)
         (rows, columns), s = plan.cells, plan.network_voxels
         agreement: Agreement | None = None
         if len(plan.operations) > 1:
@@ -78,7 +83,8 @@ class Passes:
             tiles = tiles_of(cells, plan.tile, plan.reach, plan.step)
             answer = torch.zeros(len(plan.planes.z_um), cells[0] * s, cells[1] * s)
             moved = apply(operation, image).contiguous()
-            results = run_tiles(self.network, moved, plan.n_pixels, tiles, plan.precision)
+            begun = None if start is None else apply(operation, start)
+            results = run_tiles(self.network, moved, plan.n_pixels, tiles, plan.precision, begun)
             for number, (tile, part) in enumerate(results, 1):
                 (y0, x0), (y1, x1) = tile.keep_start, tile.keep_stop
                 answer[:, y0 * s : y1 * s, x0 * s : x1 * s] = take_planes(part, plan.planes).cpu()

@@ -21,14 +21,18 @@ from napari_lfm.methods.lightfield_data import LightfieldData, check_input, expe
 from napari_lfm.methods.plan import RUNTIME_BYTES, Plan
 from napari_lfm.methods.refine import refine_plan
 from napari_lfm.methods.tiling import Cost, choose_tile, cost_of, smallest_tile, tiles_of
+from napari_lfm.optics.inverse import InverseSettings, LinearInverse, inverse_bytes
+from napari_lfm.optics.psf import CellOptics
 from napari_lfm.optics.symmetry import IDENTITY, Operation, cell_group
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     import xarray as xr
 
     from napari_lfm.methods.base import Request
     from napari_lfm.methods.lfmnet import LfmnetParameters
+    from napari_lfm.networks.card import ModelCard
     from napari_lfm.networks.registry import ModelEntry
 
 _FLOPS = {"cuda": 2e13, "mps": 2e12}
@@ -55,6 +59,8 @@ class NetworkPlan:
         Flips and turns; the identity first, or alone.
     refine : tuple of (Request, Plan), or None
         The deconvolution that refines the volume.
+    start : tuple of (CellOptics, InverseSettings), or None
+        The linear inverse that the network starts from, by the optics of its card.
     cost : Cost
         Of one tile.
     notes : tuple of str
@@ -75,6 +81,7 @@ class NetworkPlan:
     frames: int
     precision: str
     refine: tuple[Request, Plan] | None
+    start: tuple[CellOptics, InverseSettings] | None
     cost: Cost
     peak_bytes: int
     notes: tuple[str, ...]
@@ -90,6 +97,10 @@ class NetworkPlan:
         if not self.tileable or min(self.tile, max(self.cells)) <= least:
             return None
         return replace(self, tile=max(least, min(self.tile, max(self.cells)) // 2))
+
+    def inverse(self, device: torch.device) -> LinearInverse | None:
+        """Return what the network starts from, not built yet; None where it starts from nothing."""
+        return None if self.start is None else LinearInverse(*self.start, self.cells, device)
 
     def label(self, data: LightfieldData, volume: np.ndarray, name: str = "volume") -> xr.DataArray:
         """Give volumes (frames, z, y, x) their place in the world."""
@@ -218,6 +229,9 @@ def make_plan(request: Request, entry: ModelEntry, data: LightfieldData | None =
     operations = cell_group(True) if parameters.confidence == "flips" else (IDENTITY,)
     held = _held_bytes(cells, n, len(planes.z_um), own, voxels, frames, len(operations))
     fixed = RUNTIME_BYTES + held if where.type == "cpu" else 0
+    start = start_of(card, network)
+    if start is not None:
+        fixed += inverse_bytes(*start, cells)
     item = 2 if precision == "bfloat16" else 4
     if parameters.tile_lenslets and network.tileable:
         least = smallest_tile(int(network.reach_lenslets), int(network.tile_step_lenslets))
@@ -245,6 +259,7 @@ def make_plan(request: Request, entry: ModelEntry, data: LightfieldData | None =
         frames=frames,
         precision=precision,
         refine=refine,
+        start=start,
         cost=cost,
         peak_bytes=int(peak),
         notes=(),
@@ -252,6 +267,29 @@ def make_plan(request: Request, entry: ModelEntry, data: LightfieldData | None =
     if plan.tile_count > 1:
         notes.append(f"The image is worked on in {plan.tile_count} tiles of {plan.tile} lenslets")
     return replace(plan, notes=tuple(f"{note}." for note in notes))
+
+
+def start_of(card: ModelCard, network: Any) -> tuple[CellOptics, InverseSettings] | None:
+    """Return the linear inverse that a network starts from; None where it starts from nothing.
+
+    It is that of the card's optics, as in the training: a microscope that fits only roughly is brought to
+    them with the recording.
+
+    Raises
+    ------
+    RequestError
+        If the card does not say which optics.
+    """
+    voxels = int(getattr(network, "start_voxels", 0))
+    if not voxels:
+        return None
+    if card.optics is None or card.n_pixels is None or not card.z_um:
+        raise RequestError(
+            f"The model '{card.id}' starts from the optics, and its card does not say which.",
+            "Get the model again.",
+        )
+    settings = InverseSettings(tuple(card.z_um), voxels, tuple(network.start_noise))
+    return CellOptics.of(card.optics, card.n_pixels), settings
 
 
 def _planes(entry: ModelEntry, request: Request) -> Planes:

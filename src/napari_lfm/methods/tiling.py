@@ -177,10 +177,13 @@ def _cost_of(card_json: str, n_pixels: int, cells: tuple[int, int], item_bytes: 
     from napari_lfm.networks.card import ModelCard
 
     network = sized(skeleton(ModelCard.model_validate_json(card_json)), n_pixels)
-    image = torch.empty(1, cells[0] * n_pixels, cells[1] * n_pixels, device="meta")
+    given = [torch.empty(1, cells[0] * n_pixels, cells[1] * n_pixels, device="meta")]
+    v = int(getattr(network, "start_voxels", 0))
+    if v:
+        given.append(torch.empty(1, network.start_channels, cells[0] * v, cells[1] * v, device="meta"))
     meter, counter = _MemoryMeter(), FlopCounterMode(display=False)
     with torch.no_grad(), counter, meter:
-        network.volume_of(image)
+        network.volume_of(*given)
     weights = sum(p.numel() * p.element_size() for p in network.parameters())
     work = meter.peak + _WORKSPACE * meter.largest
     return Cost(int(weights + work * item_bytes / 4), int(counter.get_total_flops()))
@@ -229,7 +232,12 @@ class _MemoryMeter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def run_tiles(
-    network: Any, image: torch.Tensor, n_pixels: int, tiles: list[Tile], precision: str
+    network: Any,
+    image: torch.Tensor,
+    n_pixels: int,
+    tiles: list[Tile],
+    precision: str,
+    start: torch.Tensor | None = None,
 ) -> Iterator[tuple[Tile, torch.Tensor]]:
     """Run a network on one image, tile by tile.
 
@@ -245,6 +253,8 @@ def run_tiles(
         From `tiles_of`.
     precision : str
         ``float32`` or ``bfloat16``.
+    start : tensor, shape (channels, rows * v, columns * v), optional
+        What the network starts from, of the whole image (`napari_lfm.optics.inverse`).
 
     Yields
     ------
@@ -255,9 +265,12 @@ def run_tiles(
     for tile in tiles:
         (y0, x0), (y1, x1) = tile.start, tile.stop
         part = image[None, y0 * n_pixels : y1 * n_pixels, x0 * n_pixels : x1 * n_pixels]
-        part = part.contiguous()
+        given = [part.contiguous()]
+        if start is not None:
+            v = start.shape[-2] * n_pixels // image.shape[0]
+            given.append(start[None, :, y0 * v : y1 * v, x0 * v : x1 * v].contiguous())
         with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
-            volume = network.volume_of(part)[0]
+            volume = network.volume_of(*given)[0]
         sy, sx = volume.shape[1] // (y1 - y0), volume.shape[2] // (x1 - x0)
         (ky, kx), (ly, lx) = tile.keep_start, tile.keep_stop
         yield tile, volume[:, (ky - y0) * sy : (ly - y0) * sy, (kx - x0) * sx : (lx - x0) * sx].float()

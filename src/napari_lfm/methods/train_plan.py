@@ -15,7 +15,10 @@ from napari_lfm.core.problems import RequestError
 from napari_lfm.core.words import duration
 from napari_lfm.methods.plan import RUNTIME_BYTES
 from napari_lfm.methods.train_baseline import MANY, baseline_geometry
+from napari_lfm.networks.lenslet_net import LensletNet
 from napari_lfm.networks.registry import ARCHITECTURES
+from napari_lfm.optics.inverse import inverse_bytes, inverse_geometry
+from napari_lfm.optics.psf import CellOptics
 from napari_lfm.simulation.recording import OpticsError
 from napari_lfm.training.config import TrainConfig, make_config, uses_bfloat16
 from napari_lfm.training.lfmnet_paper import PATCH_LENSLETS, PATCHES_PER_FRAME
@@ -35,6 +38,7 @@ MANY_PLANES = 40
 SMALL_N = 21
 LARGE_OPERATOR_BYTES = 1 << 30
 POOL_BYTES = 3 << 30
+FEW_THREADS = 4
 _FLOPS = {"cuda": 4e13, "mps": 2e12}
 _FLOPS_PER_THREAD = {True: 1e11, False: 4e10}
 """Operations per second while training, with and without bfloat16; measured on two server cores."""
@@ -118,7 +122,7 @@ def make_settings(wish: TrainWish) -> TrainConfig:
     """Return the settings of the training loop."""
     t, size = wish.tuning, SIZES[wish.size]
     every = 60.0 if wish.minutes is None else min(120.0, max(5.0, 60 * wish.minutes / 20))
-    paper = wish.size == "paper"
+    paper, device = wish.size == "paper", pick_device(wish.device).type
     chosen: dict[str, Any] = {
         "steps": wish.steps,
         "minutes": wish.minutes,
@@ -130,9 +134,10 @@ def make_settings(wish: TrainWish) -> TrainConfig:
         "weight_decay": 0.0 if paper else 1e-3,
         "validate_every_s": every,
         "checkpoint_every_s": 300.0,
-        "prefetch": 3,
+        # two cores are busy with the network already: a thread beside them only makes them wait
+        "prefetch": 0 if device == "cpu" and torch.get_num_threads() <= FEW_THREADS else 3,
         "seed": wish.seed,
-        "device": pick_device(wish.device).type,
+        "device": device,
     }
     names = set(TrainConfig.model_fields) & set(type(t).model_fields)
     given = {name: getattr(t, name) for name in names}
@@ -228,8 +233,12 @@ def _geometries(plan: LfmnetPlan) -> list[Geometry]:
 def _optics_costs(plan: LfmnetPlan, compare: bool) -> tuple[float, float, int]:
     """Return seconds to build all operators and for a product of the first (two cores), and their bytes."""
     geometries = _geometries(plan)
-    every = [*geometries, baseline_geometry(plan)] if compare else geometries
+    every = [*geometries, baseline_geometry(plan)] if compare else [*geometries]
     seconds, held, work = 0.0, 0, 0
+    if plan.start is not None:
+        optics, cells = CellOptics.of(plan.microscope, plan.n_pixels), (plan.settings.cells,) * 2
+        every.append(inverse_geometry(optics, plan.start, cells))
+        held += inverse_bytes(optics, plan.start, cells)
     for g in every:
         py, px = g.period
         matrix = g.frequencies * g.pixel_channels * g.voxel_channels
@@ -265,8 +274,12 @@ def _cost_of(architecture: str, arguments: str, shape: tuple[int, ...], batch: i
     for layer in network.modules():
         if not list(layer.children()):
             layer.register_forward_hook(count)
+    given = [torch.zeros(batch, *shape, device="meta")]
+    if isinstance(network, LensletNet) and network.start_voxels:
+        size = [v // network.n_pixels * network.start_voxels for v in shape]
+        given.append(torch.zeros(batch, network.start_channels, *size, device="meta"))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.zeros(batch, *shape, device="meta"))
+        network(*given)
     return sum(p.numel() for p in network.parameters()), counter.get_total_flops(), outputs
 
 

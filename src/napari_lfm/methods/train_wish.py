@@ -74,7 +74,7 @@ class TrainWish(BaseModel):
     """Highest plane."""
     z_step_um: float | None = Field(default=None, gt=0, le=500)
     """Distance between planes."""
-    voxels_per_lenslet: int = Field(default=5, ge=1, le=15)
+    voxels_per_lenslet: int = Field(default=3, ge=1, le=15)
     """Voxels across one lenslet; the published network always makes one for each pixel."""
     n_pixels: int | None = Field(default=None, ge=3, le=65)
     """Pixels per lenslet, N, of the rectified light field; empty: the microscope's."""

@@ -5,6 +5,8 @@ neighbouring lenslets that keeps the angles apart, then a 2-D U-Net whose output
 What differs from the published network: the output has a chosen number of voxels per lenslet instead of
 one per pixel; nothing depends on the size of the frame (no normalisation over it, no resizing), so that
 tiles agree with the whole; the output is linear in the exposure and not squeezed through a sigmoid.
+It may be given a start, a linear inverse of the optics (`napari_lfm.optics.inverse`): what physics knows need
+not be learned then.
 """
 
 from __future__ import annotations
@@ -162,6 +164,10 @@ class LensletNet(nn.Module):
         Residual blocks at that stage.
     angular : int
         Channels of the 4-D convolution.
+    start_voxels : int
+        Voxels per lenslet of the start; 0: the network has none.
+    start_noise : sequence of float
+        Regularisations of the start's volumes (`napari_lfm.optics.inverse.InverseSettings.noise`).
     """
 
     tileable = True
@@ -177,12 +183,17 @@ class LensletNet(nn.Module):
         lenslet_width: int = 96,
         blocks: int = 2,
         angular: int = 2,
+        start_voxels: int = 0,
+        start_noise: Sequence[float] = (),
     ) -> None:
         super().__init__()
         if len(slopes) < 1:
             raise ValueError("a network needs the epipolar slope of at least one plane")
+        if (start_voxels > 0) != (len(start_noise) > 0):
+            raise ValueError("a start needs both its voxels per lenslet and its regularisations")
         self.n_pixels, self.depths, self.voxels_per_lenslet = n_pixels, depths, voxels_per_lenslet
         self.blocks = blocks
+        self.start_voxels, self.start_noise = start_voxels, tuple(float(v) for v in start_noise)
         s, top = voxels_per_lenslet, 3 * width
         self.angles = AngularConvolution(n_pixels, angular)
         self.gather = nn.Conv2d(angular * n_pixels**2, lenslet_width, 1)
@@ -192,7 +203,11 @@ class LensletNet(nn.Module):
         self.refocus = nn.ModuleList(
             EpipolarConvolution(n_pixels, slopes, voxels_per_lenslet, aperture) for aperture in _APERTURES
         )
-        self.mix = nn.Conv2d(len(_APERTURES) * len(slopes), width, 1)
+        self.mix = nn.Conv2d(len(_APERTURES) * len(slopes) + self.start_channels, width, 1)
+        if start_voxels:
+            # what bright voxels of the start are divided by; set once, by the training
+            self.register_buffer("start_scale", torch.ones(len(self.start_noise)))
+            self.straight = nn.Parameter(torch.zeros(len(self.start_noise), depths))
         self.enter = _Pair(width, width)
         self.down1 = _Pair(width, 2 * width)
         self.down2 = _Pair(2 * width, top)
@@ -222,8 +237,13 @@ class LensletNet(nn.Module):
         nn.init.normal_(self.leave.weight, std=1e-3)
 
     @property
+    def start_channels(self) -> int:
+        """Planes of all volumes of the start; 0 where there is none."""
+        return len(self.start_noise) * self.depths
+
+    @property
     def reach_lenslets(self) -> int:
-        """How many lenslets away a pixel can still change a voxel."""
+        """How many lenslets away a pixel, or a voxel of the start, can still change a voxel."""
         s, q = self.voxels_per_lenslet, 1 << _POOLINGS
         # pairs of 3 x 3 at full, half and quarter resolution on the way down and up, and the pooling's cells
         voxels = 2 + 2 * 2 + 2 * q + 2 * 2 + 2 + (q - 1)
@@ -233,17 +253,19 @@ class LensletNet(nn.Module):
             near = max(near, layer.reach)
         return near + -(-voxels // s)
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
+    def forward(self, image: torch.Tensor, start: torch.Tensor | None = None) -> torch.Tensor:
         """Return the volume; see `volume_of`."""
-        return self.volume_of(image)
+        return self.volume_of(image, start)
 
-    def volume_of(self, image: torch.Tensor) -> torch.Tensor:
+    def volume_of(self, image: torch.Tensor, start: torch.Tensor | None = None) -> torch.Tensor:
         """Reconstruct.
 
         Parameters
         ----------
         image : tensor, shape (B, rows * N, columns * N)
             Rectified lenslet images, scaled as the model's card says.
+        start : tensor, shape (B, start_channels, rows * start_voxels, columns * start_voxels), optional
+            Linear inverse of `image`, for a network that has a start.
 
         Returns
         -------
@@ -252,12 +274,16 @@ class LensletNet(nn.Module):
         Raises
         ------
         ValueError
-            If the image does not hold whole lenslets.
+            If the image does not hold whole lenslets, or the start is not that of the image.
         """
         n, s = self.n_pixels, self.voxels_per_lenslet
         if image.ndim != 3 or image.shape[1] % n or image.shape[2] % n:
             raise ValueError(f"images of shape {tuple(image.shape)} do not hold whole lenslets of {n} px")
         rows, columns = image.shape[1] // n, image.shape[2] // n
+        wanted = (len(image), self.start_channels, rows * self.start_voxels, columns * self.start_voxels)
+        if (start is None) == (self.start_voxels > 0) or (start is not None and start.shape != wanted):
+            have = "none" if start is None else tuple(start.shape)
+            raise ValueError(f"the start is {have}, but should be {wanted if self.start_voxels else 'none'}")
         step = self.tile_step_lenslets
         more = (-rows % step, -columns % step)
         views = functional.pixel_unshuffle(image[:, None], n)
@@ -268,13 +294,32 @@ class LensletNet(nn.Module):
         x = self.gather(_act(self.angles(image))) + self.views(views)
         x = _act(self.lenslets(x))
         x = functional.pixel_shuffle(self.spread(x), s)
-        x = x + self.mix(torch.cat([layer(image) for layer in self.refocus], 1))
+        fields = [layer(image) for layer in self.refocus]
+        if start is not None:
+            start = self._fine_start(start, more)
+            fields.append(start)
+        x = x + self.mix(torch.cat(fields, 1))
         fine = self.enter(_act(x))
         half = self.down1(functional.avg_pool2d(fine, 2))
         low = self.down2(functional.avg_pool2d(half, 2))
         half = self.merge1(torch.cat([self.up1(low), half], 1))
         fine = self.merge2(torch.cat([self.up2(half), fine], 1))
-        return torch.Tensor(self.leave(fine)[..., : rows * s, : columns * s])
+        out = self.leave(fine)
+        if start is not None:
+            volumes = start.reshape(len(start), len(self.start_noise), self.depths, *start.shape[2:])
+            out = out + (volumes * self.straight[..., None, None]).sum(1)
+        return torch.Tensor(out[..., : rows * s, : columns * s])
+
+    def _fine_start(self, start: torch.Tensor, more: tuple[int, int]) -> torch.Tensor:
+        """Return the start on the network's voxels and on the added lenslets, bright ones about 1."""
+        v, s = self.start_voxels, self.voxels_per_lenslet
+        scale = self.get_buffer("start_scale").repeat_interleave(self.depths)
+        start = start / scale[:, None, None]
+        if any(more):
+            start = functional.pad(start, (0, more[1] * v, 0, more[0] * v), mode="replicate")
+        if v == s:
+            return start
+        return functional.interpolate(start, scale_factor=s / v, mode="bilinear", align_corners=False)
 
 
 def _act(x: torch.Tensor) -> torch.Tensor:

@@ -56,8 +56,8 @@ class LensletProjector:
         self.blocks: list[torch.Tensor] = []
         self._psf_planes: list[np.ndarray] = []
         voxels = [p.voxels for p in geometry.planes]
-        self._pixels = ChannelTables(self.fold, [geometry.optics.cell_px], self.real, self.device)
-        self._voxels = ChannelTables(self.fold, voxels, self.real, self.device)
+        self.pixel_tables = ChannelTables(self.fold, [geometry.optics.cell_px], self.real, self.device)
+        self.voxel_tables = ChannelTables(self.fold, voxels, self.real, self.device)
 
     # -- building ---------------------------------------------------------------------------
 
@@ -98,7 +98,7 @@ class LensletProjector:
             if matrix is None:
                 self._psf_planes.append(images)
             else:
-                place = torch.from_numpy(self._voxels.place[start : start + plane.channels])
+                place = torch.from_numpy(self.voxel_tables.place[start : start + plane.channels])
                 matrix[..., place.to(self.device)] = self._block(plane, images).to(self._dtype)
             start += plane.channels
             yield index + 1, total
@@ -192,11 +192,11 @@ class LensletProjector:
         -------
         tensor, shape (frames, pixel channels, rows, columns)
         """
-        return self._apply(x, self._voxels, self._pixels, self.geometry.margin, adjoint=False)
+        return self._apply(x, self.voxel_tables, self.pixel_tables, self.geometry.margin, adjoint=False)
 
     def backproject(self, y: torch.Tensor) -> torch.Tensor:
         """Apply the adjoint of `project`; shapes the other way round."""
-        return self._apply(y, self._pixels, self._voxels, self.geometry.margin, adjoint=True)
+        return self._apply(y, self.pixel_tables, self.voxel_tables, self.geometry.margin, adjoint=True)
 
     def _apply(
         self,
@@ -260,7 +260,7 @@ class LensletProjector:
         out: torch.Tensor | None = None
         start = 0
         for plane, images in zip(self.geometry.planes, self._psf_planes, strict=True):
-            place = torch.from_numpy(self._voxels.place[start : start + plane.channels]).to(self.device)
+            place = torch.from_numpy(self.voxel_tables.place[start : start + plane.channels]).to(self.device)
             block = self._block(plane, images).to(rows.dtype)
             if adjoint:
                 if out is None:
@@ -300,12 +300,12 @@ class LensletProjector:
         (ny, nx), b = self.geometry.optics.cell_px, image.shape[0]
         rows, columns = image.shape[1] // ny, image.shape[2] // nx
         cells = image.reshape(b, rows, ny, columns, nx).permute(0, 2, 4, 1, 3)
-        return cells.reshape(b, ny * nx, rows, columns)[:, self._order(self._pixels)]
+        return cells.reshape(b, ny * nx, rows, columns)[:, self._order(self.pixel_tables)]
 
     def channels_to_image(self, channels: torch.Tensor) -> torch.Tensor:
         """Invert `image_to_channels`."""
         (ny, nx), (b, _, rows, columns) = self.geometry.optics.cell_px, channels.shape
-        natural = channels[:, self._order(self._pixels, back=True)].reshape(b, ny, nx, rows, columns)
+        natural = channels[:, self._order(self.pixel_tables, back=True)].reshape(b, ny, nx, rows, columns)
         return natural.permute(0, 3, 1, 4, 2).reshape(b, rows * ny, columns * nx)
 
     def volume_to_channels(self, volume: torch.Tensor) -> torch.Tensor:
@@ -316,7 +316,7 @@ class LensletProjector:
         (sy, sx), (b, nz) = self.geometry.planes[0].voxels, volume.shape[:2]
         ty, tx = volume.shape[2] // sy, volume.shape[3] // sx
         cells = volume.reshape(b, nz, ty, sy, tx, sx).permute(0, 1, 3, 5, 2, 4)
-        return cells.reshape(b, nz * sy * sx, ty, tx)[:, self._order(self._voxels)]
+        return cells.reshape(b, nz * sy * sx, ty, tx)[:, self._order(self.voxel_tables)]
 
     def channels_to_volume(self, channels: torch.Tensor, planes: slice = slice(None)) -> torch.Tensor:
         """Return a run of equally sampled planes (default all), (frames, planes, Ty * sy, Tx * sx)."""
@@ -324,7 +324,7 @@ class LensletProjector:
         chosen = range(len(every))[planes]
         start = sum(p.channels for p in every[: chosen[0]])
         sy, sx = every[chosen[0]].voxels
-        order = self._order(self._voxels, back=True)[start : start + len(chosen) * sy * sx]
+        order = self._order(self.voxel_tables, back=True)[start : start + len(chosen) * sy * sx]
         part = channels[:, order]
         b, _, ty, tx = part.shape
         cells = part.reshape(b, len(chosen), sy, sx, ty, tx).permute(0, 1, 4, 2, 5, 3)
@@ -333,7 +333,7 @@ class LensletProjector:
     def stored_channels(self, planes: int) -> torch.Tensor:
         """Return the stored channels of the first `planes` planes, in natural order."""
         count = sum(p.channels for p in self.geometry.planes[:planes])
-        return self._order(self._voxels, back=True)[:count]
+        return self._order(self.voxel_tables, back=True)[:count]
 
     def _order(self, tables: ChannelTables, back: bool = False) -> torch.Tensor:
         return tables.to_natural if back else tables.to_stored

@@ -9,6 +9,7 @@ import torch
 
 from napari_lfm.core.metrics import pearson, psnr_db
 from napari_lfm.networks.lenslet_net import LensletNet
+from napari_lfm.optics.inverse import LinearInverse
 from napari_lfm.optics.projector import Geometry, LensletProjector, Plane
 from napari_lfm.optics.psf import CellOptics
 from napari_lfm.training.lightfield_pairs import LightfieldPairs, Pair, bright_level
@@ -69,6 +70,7 @@ class LfmnetTask(BaseTask):
         self._baseline = baseline
         self._signal = SignalWeighted()
         self._projector: LensletProjector | None = None
+        self._inverse = self._linear_inverse()
         self._validation: list[Pair] = []
         self._baseline_volumes: list[np.ndarray] = []
         self._shown: int | None = None
@@ -89,15 +91,25 @@ class LfmnetTask(BaseTask):
             yield done, total, "Computing the optics"
         for _ in self._build_projector():
             pass
+        if self._inverse is not None:
+            for _ in self._inverse.build_steps():
+                pass
         count = self.plan.settings.pool
-        peaks = []
+        peaks, starts = [], []
         for k in range(count):
             pair = self.pairs.scene_pair(k)
             peaks.append(bright_level(pair.volume))
+            starts.append(self._start_levels(pair.image))
             yield k + 1, count, "Drawing specimens"
         # typical bright voxels become 1: stored, so that it is the same ever after
         lit = [p for p in peaks if p > 0]
         self.output_scale = round(self._bright(lit), 4) if lit else 1.0
+        if self._inverse is not None:
+            scale = torch.tensor(
+                np.median([s for s, p in zip(starts, peaks, strict=True) if p > 0] or 1.0, 0)
+            )
+            network: Any = self.modules["network"]
+            network.start_scale.copy_(scale.clamp(min=1e-6))
         yield from self._validation_set()
 
     def _bright(self, peaks: list[float]) -> float:
@@ -114,6 +126,29 @@ class LfmnetTask(BaseTask):
         geometry = Geometry.plan(CellOptics.of(p.microscope, p.n_pixels), planes, cells, margin=(0, 0))
         self._projector = LensletProjector(geometry, self._device, p.settings.storage)
         yield from self._projector.build_steps(use_cache=False)
+
+    def _linear_inverse(self) -> LinearInverse | None:
+        p = self.plan
+        if p.start is None:
+            return None
+        cells = (p.settings.cells, p.settings.cells)
+        return LinearInverse(CellOptics.of(p.microscope, p.n_pixels), p.start, cells, self._device)
+
+    def _start_levels(self, image: torch.Tensor) -> list[float]:
+        """Return what counts as bright in each volume of a frame's start."""
+        if self._inverse is None:
+            return []
+        volumes = self.start_of(image)[0].chunk(len(self._inverse.settings.noise))
+        return [bright_level(v.cpu()) for v in volumes]
+
+    def _inputs(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return what the network is given for frames."""
+        return {"image": image} if self._inverse is None else {"image": image, "start": self.start_of(image)}
+
+    def start_of(self, image: torch.Tensor) -> torch.Tensor:
+        """Return what the network starts from, for frames (B, rows * N, columns * N)."""
+        assert self._inverse is not None
+        return self._inverse(image)
 
     @property
     def _projected_voxels(self) -> int:
@@ -149,12 +184,12 @@ class LfmnetTask(BaseTask):
     def batch(self, index: int) -> dict[str, torch.Tensor]:
         """Return frames and the volumes that the network should give for them."""
         pair = self.pairs.batch(index, self.batch_size)
-        return {"image": pair.image, "volume": pair.volume / self.output_scale}
+        return {**self._inputs(pair.image), "volume": pair.volume / self.output_scale}
 
     def loss(self, phase: str, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return the signal-weighted loss, the squares and the re-projection, relative to an empty volume."""
         target = batch["volume"]
-        output = self.modules["network"](batch["image"]).float()
+        output = self.modules["network"](batch["image"], batch.get("start")).float()
         scale = torch.maximum(target_scale(target), 0.25 * target.flatten(1).amax(1)).clamp(min=LEAST_SCALE)
         relative = []
         for k in range(len(target)):
@@ -169,20 +204,19 @@ class LfmnetTask(BaseTask):
             "squares": (1.0, (error / power).mean()),  # what the peak signal-to-noise ratio counts
         }
         if self._projector is not None:
-            terms["reprojection"] = (REPROJECTION_WEIGHT, self._reprojected(output, target))
+            terms["reprojection"] = (REPROJECTION_WEIGHT, self._reprojected(output, target, batch["image"]))
         return combine(terms)
 
-    def _reprojected(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return ``|P (o - t)|^2 / |P t|^2``, averaged over samples."""
+    def _reprojected(self, output: torch.Tensor, target: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        """Return ``|P (o - t)|^2 / |y|^2`` of the first sample: projecting all costs more than it teaches."""
         assert self._projector is not None
         with torch.autocast(output.device.type, enabled=False):
-            both = torch.cat([output - target, target])
+            error = (output[:1] - target[:1]) * self.output_scale
             wide = self.plan.voxels_per_lenslet // self._projected_voxels
             if wide > 1:  # light adds up
-                both = torch.nn.functional.avg_pool2d(both, wide) * wide**2
-            seen = self._projector.forward(both)
-            error, light = seen.flatten(1).square().sum(1).chunk(2)
-            return (error / light.clamp(min=1e-3 * light.amax().clamp(min=1e-6))).mean()
+                error = torch.nn.functional.avg_pool2d(error, wide) * wide**2
+            light = image[:1].float().square().sum()
+            return self._projector.forward(error).square().sum() / light.clamp(min=1e-6)
 
     def validate(self, modules: Mapping[str, nn.Module]) -> Validation:
         """Score volumes of specimens that the training never sees."""
@@ -190,7 +224,8 @@ class LfmnetTask(BaseTask):
         for pair in self._validation:
             network: Any = modules["network"]
             device = next(network.parameters()).device
-            found = network.volume_of(pair.image.to(device))[0].float().clamp(min=0).cpu().numpy()
+            given = {name: value.to(device) for name, value in self._inputs(pair.image).items()}
+            found = network.volume_of(**given)[0].float().clamp(min=0).cpu().numpy()
             truth = pair.volume[0].numpy()
             scores.append(psnr_db(found, truth))
             similar.append(pearson(found, truth))

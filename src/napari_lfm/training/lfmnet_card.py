@@ -144,6 +144,6 @@ def _scores(plan: LfmnetPlan, best: Mapping[str, Any], last: Mapping[str, Any]) 
 
 
 def _parameters(weights: Mapping[str, torch.Tensor]) -> int:
-    # running statistics of a normalisation are no parameters
-    running = ("running_mean", "running_var", "num_batches_tracked")
+    # running statistics of a normalisation and the scale of the start are not trained
+    running = ("running_mean", "running_var", "num_batches_tracked", "start_scale")
     return sum(w.numel() for name, w in weights.items() if not name.endswith(running))

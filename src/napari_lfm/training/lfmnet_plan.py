@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_lfm.core.problems import RequestError
 from napari_lfm.lightfield.slopes import slope_at_depth
+from napari_lfm.optics.inverse import InverseSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +29,10 @@ SPECIMENS: dict[str, tuple[str, ...]] = {
 }
 """Specimen kinds that a user can choose, and the phantom families that stand for them."""
 MOST_SLOPES = 32
+START_NOISE = (3.0, 0.3)
+"""Regularisations of the start: 3 comes nearest to the truth by itself, 0.3 is sharper and noisier."""
+START_VOXELS, LARGE_START_VOXELS, LARGE_N = 3, 2, 21
+"""Voxels per lenslet of the start, and those with more than 21 pixels per lenslet: memory grows with both."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +54,9 @@ class NetworkSize:
 
 
 SIZES: dict[str, NetworkSize] = {
-    "small": NetworkSize({"width": 32, "lenslet_width": 96, "blocks": 3, "angular": 2}, 2, 1e-3),
-    "medium": NetworkSize({"width": 48, "lenslet_width": 128, "blocks": 3, "angular": 4}, 2, 8e-4),
-    "large": NetworkSize({"width": 80, "lenslet_width": 256, "blocks": 4, "angular": 6}, 8, 6e-4),
+    "small": NetworkSize({"width": 40, "lenslet_width": 96, "blocks": 3, "angular": 2}, 2, 1e-3),
+    "medium": NetworkSize({"width": 64, "lenslet_width": 128, "blocks": 3, "angular": 4}, 2, 8e-4),
+    "large": NetworkSize({"width": 112, "lenslet_width": 256, "blocks": 4, "angular": 6}, 8, 6e-4),
     "paper": NetworkSize({}, 16, 1e-3),
 }
 """Small and medium suit a CPU, large wants a GPU; paper is the published network, which takes no sizes."""
@@ -129,7 +134,16 @@ class LfmnetPlan:
             "voxels_per_lenslet": self.voxels_per_lenslet,
             "slopes": [round(v, 6) for v in self.slopes],
             **SIZES[self.size].arguments,
+            **({} if self.start is None else _start_arguments(self.start)),
         }
+
+    @property
+    def start(self) -> InverseSettings | None:
+        """The linear inverse that the network starts from; the published one has none."""
+        if self.size == "paper":
+            return None
+        most = START_VOXELS if self.n_pixels <= LARGE_N else LARGE_START_VOXELS
+        return InverseSettings(self.z_um, min(most, self.voxels_per_lenslet), START_NOISE)
 
     def record(self) -> dict[str, Any]:
         """Return the plan JSON-ready, for the card."""
@@ -144,6 +158,10 @@ class LfmnetPlan:
         if len(planes) > MOST_SLOPES:
             planes = np.linspace(planes[0], planes[-1], MOST_SLOPES)
         return [slope_at_depth(float(z), self.microscope, None, self.n_pixels) for z in planes]
+
+
+def _start_arguments(start: InverseSettings) -> dict[str, Any]:
+    return {"start_voxels": start.voxels, "start_noise": list(start.noise)}
 
 
 def plan_of_record(record: Mapping[str, Any]) -> LfmnetPlan:

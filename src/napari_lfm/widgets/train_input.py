@@ -54,7 +54,7 @@ class TrainSettings(BaseModel):
     """Highest plane of the volume."""
     z_step_um: float = Field(default=1.0, gt=0, le=500)
     """Distance of the planes. Every plane is an output of the network: fewer train faster."""
-    voxels_per_lenslet: int = Field(default=5, ge=1, le=15)
+    voxels_per_lenslet: int = Field(default=3, ge=1, le=15)
     """Voxels of the volume across one lenslet."""
     size: Literal["small", "medium", "large", "paper"] = "small"
     """Size of the network. Small suits a processor and minutes, medium hours; large and the published
