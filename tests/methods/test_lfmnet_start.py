@@ -11,7 +11,7 @@ import torch
 from napari_lfm.core.events import Progress, Result
 from napari_lfm.core.labelled import labelled
 from napari_lfm.methods.base import Request, get_method, make_parameters
-from napari_lfm.optics.inverse import InverseSettings, LinearInverse
+from napari_lfm.optics.inverse import InverseSettings, LinearInverse, inverse_bytes
 from napari_lfm.optics.psf import CellOptics
 
 if TYPE_CHECKING:
@@ -115,13 +115,18 @@ def test_a_movie_builds_the_optics_once(make: Make, nets: Any) -> None:
     np.testing.assert_allclose(events[-1].outputs["volume"][1], alone, rtol=1e-4, atol=1e-3)
 
 
-def test_its_memory_is_planned(make: Make, nets: Any) -> None:
+def test_its_memory_is_planned(make: Make, tiny: Microscope, nets: Any) -> None:
     fields = {"inputs": {"image": lenslets(30, 30)}, "layout": "lenslet:9", "lattice": None}
     peaks = []
     for more in ({}, START):
         nets.put(nets.random(9, 9, 3, **more))
         peaks.append(METHOD.estimate(make(fields)).peak_bytes)
-    assert peaks[1] > peaks[0]
+    settings = InverseSettings(tuple(float(z) for z in range(-24, 25, 6)), 3, (1.0, 0.1))
+    building, held = inverse_bytes(CellOptics.of(tiny, 9), settings, (30, 30))
+    assert peaks[1] >= peaks[0] + held
+    assert peaks[1] > building
+    problems = METHOD.check(make({**fields, "memory_gib": (peaks[1] - held) / 2**30 / 2}))
+    assert any("starts from take" in p.message and "smaller region" in (p.remedy or "") for p in problems)
 
 
 def test_a_start_without_optics_is_refused_in_a_sentence(make: Make, nets: Any) -> None:

@@ -29,7 +29,7 @@ from napari_lfm.methods.train_lfmnet import (
 from napari_lfm.networks.catalogue import list_models, user_model_dir
 from napari_lfm.networks.weights import load_weights
 from napari_lfm.optics.microscope import Camera, LensletArray, Microscope, Objective
-from napari_lfm.training import lfmnet
+from napari_lfm.training import lfmnet, lfmnet_card, lfmnet_plan
 from napari_lfm.training.checkpoint import LAST, load
 from napari_lfm.training.events import Validated
 from napari_lfm.training.lightfield_pairs import NEAR_OPTICS, PairSettings
@@ -97,6 +97,7 @@ def test_from_a_microscope_to_a_volume() -> None:
     assert stages == [
         "Computing the optics to compare with",
         "Computing the optics",
+        "Computing the optics to start from",
         "Drawing specimens",
         "Drawing specimens to validate on",
         "Deconvolving them, to compare with",
@@ -183,6 +184,25 @@ def test_going_on_needs_the_same_wish_and_more_time() -> None:
         list(run_training(wish_of(id="lfmnet-tiny-5")))
     with pytest.raises(RequestError, match="already"):
         list(run_training(wish_of(), first.folder))
+
+
+def test_another_version_does_not_touch_what_an_older_one_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = trained(wish_of(steps=2))
+    assert first.entry is not None
+    files = {p.name: p.read_bytes() for p in first.entry.folder.iterdir()}
+    for noise in ((2.0, 0.3), (1.0,)):  # the same shapes, and others
+        monkeypatch.setattr(lfmnet_plan, "START_NOISE", noise)
+        with pytest.raises(RequestError, match="belongs to another training run"):
+            list(run_training(wish_of(steps=4), resume=True))
+    # not even where nothing warns before
+    monkeypatch.setattr(train_lfmnet, "refuse_other_run", lambda *_: None)
+    with pytest.raises(RequestError):
+        list(run_training(wish_of(steps=4), resume=True))
+    assert {p.name: p.read_bytes() for p in first.entry.folder.iterdir()} == files
+    with pytest.raises(RequestError, match="belong to another network"):
+        plan = train_plan.make_plan(wish_of())
+        lfmnet_card.finish_model(first.folder, plan, 1.0, first.folder / "model")
+    assert not (first.folder / "model").exists()
 
 
 def test_what_is_stopped_before_its_first_step_leaves_nothing() -> None:
@@ -334,11 +354,12 @@ def test_the_recipes_can_be_planned_and_the_shipped_ones_say_all() -> None:
     plan, config = train_plan.make_plan(mbl), train_plan.make_settings(mbl)
     assert plan.settings == PairSettings(families=plan.settings.families, cells=20, fresh_every=6)
     assert plan.z_um == tuple(float(z) for z in range(-7, 8))
-    # what the recipe says counts, not what would be chosen without it
     recipe = load_recipe(RECIPES / "lfmnet-mbl-60x1.2w.yaml")
     assert (config.minutes, config.seed) == (recipe["minutes"], recipe["seed"])
-    tuning = recipe["tuning"]
-    assert (config.learning_rate, config.batch_size) == (tuning["learning_rate"], tuning["batch_size"])
+    # what the recipe says counts, not what would be chosen without it
+    tuning = {**recipe["tuning"], "learning_rate": 3e-5, "batch_size": 7}
+    changed = train_plan.make_settings(make_wish({**recipe, "tuning": tuning}))
+    assert (changed.learning_rate, changed.batch_size) == (3e-5, 7)
 
 
 def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path) -> None:

@@ -172,6 +172,18 @@ def test_a_start_of_another_size_is_refused() -> None:
         plain.volume_of(image, start)
     with pytest.raises(ValueError, match="needs both"):
         LensletNet(n, 2, s, [0.1], start_voxels=2)
+    for voxels, noise, reason in (
+        (40, [1.0], "none for this"),
+        (-1, [], "none for this"),
+        (2, [0.0], "above 0"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            LensletNet(n, 2, s, [0.1], start_voxels=voxels, start_noise=noise)
+
+
+def test_a_start_of_odd_ratio_fits_every_frame() -> None:
+    net = LensletNet(3, 1, 13, [0.1], width=2, lenslet_width=2, start_voxels=3, start_noise=[1.0])
+    assert net.volume_of(torch.rand(1, 3, 36 * 3), torch.rand(1, 1, 3, 36 * 3)).shape == (1, 1, 13, 36 * 13)
 
 
 def test_a_start_is_scaled_and_goes_straight_to_the_volume() -> None:

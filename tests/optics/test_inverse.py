@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
 from napari_lfm.core.metrics import pearson
-from napari_lfm.optics.inverse import InverseSettings, LinearInverse, inverse_bytes, inverse_geometry
+from napari_lfm.optics.inverse import (
+    InverseSettings,
+    LinearInverse,
+    inverse_bytes,
+    inverse_geometry,
+    inverse_seconds,
+    matrices_bytes,
+)
 from napari_lfm.optics.microscope import Microscope
 from napari_lfm.optics.projector import Geometry, LensletProjector, Plane
 from napari_lfm.optics.psf import CellOptics
@@ -138,21 +144,54 @@ def test_half_the_memory_is_nearly_as_good(optics: CellOptics, inverse: LinearIn
 
 
 def test_it_comes_back_from_the_cache(optics: CellOptics, inverse: LinearInverse) -> None:
-    first = LinearInverse.build(optics, inverse.settings, CELLS)
+    first = LinearInverse(optics, inverse.settings, CELLS)
+    steps = list(first.build_steps())
+    assert [s[0] for s in steps] == sorted(s[0] for s in steps)
+    assert steps[-1][0] == steps[-1][1] == len(Z) + 6 + 2  # planes, guard planes, blocks of matrices
     again = LinearInverse(optics, inverse.settings, CELLS)
-    assert list(again.build_steps()) == [(len(Z) + 7, len(Z) + 7)]  # one step: read
+    assert list(again.build_steps()) == steps[-1:]  # one step: read
     image = torch.rand(1, CELLS[0] * N, CELLS[1] * N)
     assert torch.equal(first(image), again(image))
     other = LinearInverse(optics, replace(inverse.settings, noise=(0.03, 2.0)), CELLS)
     assert len(list(other.build_steps())) > 1
+    assert (
+        inverse_seconds(optics, inverse.settings, CELLS)
+        < 1
+        < 1e9 * inverse_seconds(optics, inverse.settings, (30, 30))
+    )
 
 
-def test_before_it_is_built_it_says_so(optics: CellOptics) -> None:
+def test_a_build_that_is_cancelled_leaves_nothing(optics: CellOptics, inverse: LinearInverse) -> None:
+    settings = replace(inverse.settings, noise=(0.7,))
+    cancelled = LinearInverse(optics, settings, CELLS)
+    steps = cancelled.build_steps()
+    while next(steps)[0] <= len(Z) + 6:
+        pass  # in the middle of the inversion
+    steps.close()
+    assert not cancelled.ready
+    assert len(list(LinearInverse(optics, settings, CELLS).build_steps())) > 1
+
+
+def test_half_precision_around_it_changes_nothing(inverse: LinearInverse) -> None:
+    image = torch.rand(1, CELLS[0] * N, CELLS[1] * N)
+    exact = inverse(image)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(inverse(image), exact)
+
+
+def test_other_frames_are_refused(optics: CellOptics, inverse: LinearInverse) -> None:
     with pytest.raises(RuntimeError, match="has not been built"):
         LinearInverse(optics, InverseSettings(Z, S, (1.0,)), CELLS)(torch.ones(1, 40, 40))
+    with pytest.raises(ValueError, match=r"do not hold \(8, 8\) lenslets"):
+        inverse(torch.ones(1, 8 * N, 9 * N))
 
 
-def test_its_memory_is_known_before(optics: CellOptics) -> None:
-    small, large = (inverse_bytes(optics, InverseSettings(Z, S, (1.0,)), (n, n)) for n in (8, 40))
-    assert 0 < small < large
-    assert np.isfinite(large)
+def test_its_memory_is_known_before(optics: CellOptics, inverse: LinearInverse) -> None:
+    building, held = inverse_bytes(optics, inverse.settings, CELLS)
+    g = inverse_geometry(optics, inverse.settings, CELLS)
+    kept = matrices_bytes(g, inverse.settings, "float32")
+    assert kept == 4 * g.frequencies * N * N * 2 * len(Z) * S * S
+    assert held > kept
+    assert building > g.matrix_bytes() + kept  # the projector and its inverse stand side by side
+    assert inverse_bytes(optics, inverse.settings, (40, 40))[0] > building
+    assert inverse_bytes(optics, inverse.settings, CELLS, "float16")[1] < held

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from napari_lfm.optics.inverse import LinearInverse
-    from napari_lfm.optics.projector import Storage
+    from napari_lfm.optics.inverse import InverseSettings
+    from napari_lfm.optics.psf import CellOptics
 
 # Dense 16-bit matrix arithmetic by the makers' data sheets, FLOP/s.
 _PEAKS = {"H100 PCIe": 756e12, "H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12}
@@ -66,12 +66,17 @@ def measure(case: Case) -> dict[str, Any]:
     """
     import torch
 
-    network, weights = _network(case)
+    from napari_lfm.optics.inverse import LinearInverse
+
+    network, weights, start = _network(case)
     size = case.lenslets * case.n_pixels
     image = torch.rand(1, size, size, generator=torch.Generator().manual_seed(0))
     flop = arithmetic(network, size)
     device = torch.device(case.device)
-    inverse = _inverse(case, network, device)
+    inverse = None
+    if start is not None:
+        cells = (case.lenslets, case.lenslets)
+        inverse = LinearInverse.build(*start, cells, device)
     network, image = network.to(device), image.to(device)
     if device.type == "cuda":
         network = network.to(memory_format=torch.channels_last)
@@ -142,27 +147,31 @@ def _short(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def _network(case: Case) -> tuple[Any, str]:
+def _network(case: Case) -> tuple[Any, str, tuple[CellOptics, InverseSettings] | None]:
+    """Return a network, whose weights it has, and what it starts from."""
     import torch
 
+    from napari_lfm.methods.lfmnet_plan import start_of
     from napari_lfm.networks.lfmnet import LFMNet
     from napari_lfm.networks.registry import list_models, open_network
 
     torch.manual_seed(0)
     if case.profile == "paper":
-        return LFMNet(case.depths, n_pixels=case.n_pixels).eval(), "random"
+        return LFMNet(case.depths, n_pixels=case.n_pixels).eval(), "random", None
     for entry in list_models("lfmnet"):
         if entry.card.id == case.model and not entry.problem and entry.source != "remote":
-            return open_network(entry), entry.card.id
+            network: Any = open_network(entry)
+            return network, entry.card.id, start_of(entry.card, network)
     from napari_lfm.networks.lenslet_net import LensletNet
     from napari_lfm.optics.presets import load_microscope
+    from napari_lfm.optics.psf import CellOptics
     from napari_lfm.simulation.phantoms import FAMILIES
     from napari_lfm.training.lfmnet_plan import LfmnetPlan
     from napari_lfm.training.lightfield_pairs import PairSettings
 
     plan = LfmnetPlan(
         load_microscope(case.microscope),
-        _depths(case),
+        tuple(case.z_step_um * (k - (case.depths - 1) / 2) for k in range(case.depths)),
         "medium",
         "any",
         case.voxels,
@@ -170,26 +179,9 @@ def _network(case: Case) -> tuple[Any, str]:
         0,
         PairSettings(tuple(FAMILIES)),
     )
-    return LensletNet(**plan.network).eval(), "random"
-
-
-def _depths(case: Case) -> tuple[float, ...]:
-    return tuple(case.z_step_um * (k - (case.depths - 1) / 2) for k in range(case.depths))
-
-
-def _inverse(case: Case, network: Any, device: torch.device) -> LinearInverse | None:
-    """Return what a network starts from, built; making it once is not part of the time."""
-    voxels = int(getattr(network, "start_voxels", 0))
-    if not voxels:
-        return None
-    from napari_lfm.optics.inverse import InverseSettings, LinearInverse
-    from napari_lfm.optics.presets import load_microscope
-    from napari_lfm.optics.psf import CellOptics
-
-    optics = CellOptics.of(load_microscope(case.microscope), case.n_pixels)
-    settings = InverseSettings(_depths(case), voxels, network.start_noise)
-    storage: Storage = "float16" if device.type == "cuda" else "float32"
-    return LinearInverse.build(optics, settings, (case.lenslets, case.lenslets), device, storage)
+    assert plan.start is not None
+    optics = CellOptics.of(plan.microscope, plan.n_pixels)
+    return LensletNet(**plan.network).eval(), "random", (optics, plan.start)
 
 
 def _peak_bytes(device: torch.device) -> int:

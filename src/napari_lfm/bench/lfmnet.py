@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 CASES = {
     "paper_1287": Case("paper", "bern-40x0.9", "", 39, 33, 64, 33, 0.9, repeats=2),
-    "modern_1287": Case("modern", "bern-40x0.9", "lfmnet-bern-40x0.9", 39, 33, 64, 11, 0.9, repeats=3),
+    "modern_1287": Case("modern", "bern-40x0.9", "lfmnet-bern-40x0.9", 39, 33, 64, 3, 0.9, repeats=3),
     "modern_guv": Case("modern", "mbl-60x1.2w", "lfmnet-mbl-60x1.2w", 28, 15, 15, 3, 1.0, repeats=10),
 }
 PAPER_FRAME = (33, 39, 64)

@@ -68,8 +68,6 @@ def choose_model(request: Request, method: str) -> ModelEntry:
         return entry
     if request.microscope is None:
         entries = [e for e in registry.list_models(method) if not e.problem]
-        if len(entries) == 1:
-            return entries[0]
         names = ", ".join(e.card.id for e in entries)
         raise RequestError(
             "Neither a microscope nor a model is chosen.",
@@ -104,7 +102,8 @@ def with_microscope(request: Request, entry: ModelEntry) -> Request:
 def complete(request: Request, method: str) -> tuple[Request, list[Problem]]:
     """Return the request with the microscope and the model that it leaves out, and what is to say about it.
 
-    Without both, the lenslets' pitch tells: it is measured, and the model with the nearest one is taken.
+    Without both, the lenslets' pitch tells: it is measured, and the model with the nearest one is taken,
+    if it is near enough.
     A request that stays incomplete is returned as it is; `choose_model` explains it.
     """
     if request.microscope is not None:
@@ -128,7 +127,7 @@ def _by_pitch(request: Request, method: str) -> Request:
     from napari_lfm.lightfield.calibrate import calibrate
 
     entries = [e for e in registry.list_models(method) if not e.problem and e.card.microscope]
-    if len(entries) < 2:
+    if not entries:
         return request
     wanted, lattice = float(_pixels_of_layout(request) or 0), request.lattice
     if not wanted:

@@ -122,11 +122,9 @@ class Lfmnet:
         yield Progress(0, 1, f"Opening the model '{entry.card.id}'")
         network = sized(open_network(entry, device), plan.n_pixels)
         yield Progress(1, 1, f"Opening the model '{entry.card.id}'")
-        inverse = None
+        inverse = yield from _inverse(plan, device)
         while True:
             try:
-                if inverse is None:
-                    inverse = yield from _inverse(plan, device)
                 yield from self._frames(request, entry, data, plan, network, device, inverse, started)
                 return
             except (MemoryError, RuntimeError) as error:
@@ -142,7 +140,7 @@ class Lfmnet:
                 request = replace(request, device="cpu")
                 plan = make_plan(request, entry, data)
                 network = sized(open_network(entry, device), plan.n_pixels)
-                inverse = None
+                inverse = yield from _inverse(plan, device)
             else:
                 raise RequestError(
                     "The memory is not enough for this image.",
@@ -249,11 +247,26 @@ class Lfmnet:
 
 
 def _inverse(plan: NetworkPlan, device: torch.device) -> Generator[Progress, None, LinearInverse | None]:
-    """Build what the network starts from, if it starts from anything."""
-    inverse = plan.inverse(device)
+    """Build what the network starts from, if it starts from anything; on the CPU where the device is full."""
+    message = "Computing the optics that the model starts from"
+    try:
+        inverse = plan.inverse(device)
+        if inverse is not None:
+            for done, total in inverse.build_steps():
+                yield Progress(done, total, message)
+        return inverse
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+    if device.type == "cpu":
+        raise RequestError(
+            "The memory is not enough for the optics that the model starts from.",
+            "Reconstruct a smaller region.",
+        )
+    inverse = plan.inverse(pick_device("cpu"))
     if inverse is not None:
         for done, total in inverse.build_steps():
-            yield Progress(done, total, "Computing the optics that the model starts from")
+            yield Progress(done, total, message)
     return inverse
 
 

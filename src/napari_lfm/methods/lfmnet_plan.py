@@ -21,7 +21,7 @@ from napari_lfm.methods.lightfield_data import LightfieldData, check_input, expe
 from napari_lfm.methods.plan import RUNTIME_BYTES, Plan
 from napari_lfm.methods.refine import refine_plan
 from napari_lfm.methods.tiling import Cost, choose_tile, cost_of, smallest_tile, tiles_of
-from napari_lfm.optics.inverse import InverseSettings, LinearInverse, inverse_bytes
+from napari_lfm.optics.inverse import InverseSettings, LinearInverse, inverse_bytes, inverse_seconds
 from napari_lfm.optics.psf import CellOptics
 from napari_lfm.optics.symmetry import IDENTITY, Operation, cell_group
 
@@ -119,6 +119,8 @@ class NetworkPlan:
         rate = _FLOPS.get(device, _FLOPS_PER_THREAD * torch.get_num_threads())
         passes = self.tile_count * len(self.operations) * self.frames
         seconds = 0.5 + passes * self.cost.flop / rate
+        if self.start is not None:
+            seconds += inverse_seconds(*self.start, self.cells) / max(1, torch.get_num_threads() / 2)
         if self.refine is not None:
             seconds += self.refine[1].estimate(self.refine[0]).seconds
         return Estimate(shape, dims, self.peak_bytes, seconds, self.notes)
@@ -230,8 +232,15 @@ def make_plan(request: Request, entry: ModelEntry, data: LightfieldData | None =
     held = _held_bytes(cells, n, len(planes.z_um), own, voxels, frames, len(operations))
     fixed = RUNTIME_BYTES + held if where.type == "cpu" else 0
     start = start_of(card, network)
-    if start is not None:
-        fixed += inverse_bytes(*start, cells)
+    building, begun = (0, 0) if start is None else inverse_bytes(*start, cells)
+    if max(building, begun) > budget - fixed:
+        needs, free = max(building, begun) / 2**30, max(0, budget - fixed) / 2**30
+        raise RequestError(
+            f"The optics that the model '{card.id}' starts from take {needs:.2g} GiB for "
+            f"{cells[0]} x {cells[1]} lenslets, and {free:.2g} GiB of memory are free for them.",
+            "Reconstruct a smaller region, or raise the budget.",
+        )
+    building, fixed = fixed + building, fixed + begun
     item = 2 if precision == "bfloat16" else 4
     if parameters.tile_lenslets and network.tileable:
         least = smallest_tile(int(network.reach_lenslets), int(network.tile_step_lenslets))
@@ -241,7 +250,7 @@ def make_plan(request: Request, entry: ModelEntry, data: LightfieldData | None =
             tile, cost = choose_tile(card, n, cells, budget - fixed, item)
     else:
         tile, cost = choose_tile(card, n, cells, budget - fixed, item)
-    peak = fixed + cost.peak_bytes
+    peak = max(building, fixed + cost.peak_bytes)
     if refine is not None:
         peak = max(peak, refine[1].peak_bytes)
     plan = NetworkPlan(
@@ -283,9 +292,10 @@ def start_of(card: ModelCard, network: Any) -> tuple[CellOptics, InverseSettings
     voxels = int(getattr(network, "start_voxels", 0))
     if not voxels:
         return None
-    if card.optics is None or card.n_pixels is None or not card.z_um:
+    if card.optics is None or card.n_pixels is None or len(card.z_um) != network.depths:
         raise RequestError(
-            f"The model '{card.id}' starts from the optics, and its card does not say which.",
+            f"The model '{card.id}' starts from the optics, and its card does not say which, or where its "
+            "planes lie.",
             "Get the model again.",
         )
     settings = InverseSettings(tuple(card.z_um), voxels, tuple(network.start_noise))

@@ -276,8 +276,10 @@ def _followed(
         "Generator[Progress | Validated | TrainResult]", train(task, job.config, job.folder, resume=resume)
     )
     result: TrainResult | None = None
+    begun = False
     try:
         for event in events:
+            begun = True
             if isinstance(event, TrainResult):
                 result = event
                 continue
@@ -299,7 +301,8 @@ def _followed(
     except BaseException:
         with contextlib.suppress(Exception):  # the first error is the one to tell
             events.close()
-            install()
+            if begun:  # else what is in the folder is not this run's
+                install()
         raise
     install()
     entry = read_model(job.model_folder) if installed >= 0 else None

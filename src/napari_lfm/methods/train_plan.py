@@ -17,7 +17,7 @@ from napari_lfm.methods.plan import RUNTIME_BYTES
 from napari_lfm.methods.train_baseline import MANY, baseline_geometry
 from napari_lfm.networks.lenslet_net import LensletNet
 from napari_lfm.networks.registry import ARCHITECTURES
-from napari_lfm.optics.inverse import inverse_bytes, inverse_geometry
+from napari_lfm.optics.inverse import inverse_bytes, inverse_seconds
 from napari_lfm.optics.psf import CellOptics
 from napari_lfm.simulation.recording import OpticsError
 from napari_lfm.training.config import TrainConfig, make_config, uses_bfloat16
@@ -154,7 +154,9 @@ def estimate(wish: TrainWish) -> TrainingEstimate:
     rate = _FLOPS.get(device.type, _FLOPS_PER_THREAD[bfloat16] * threads)
     build, product, operators = _optics_costs(plan, compare=wish.compare)
     build, product = build / max(1, threads / 2), product / max(1, threads / 2)
-    step = flop * _BACKWARD / rate + (2 * product if wish.size != "paper" else 0) + 0.01
+    # one product re-projects, and one for each frame of the batch gives the network its start
+    products = 0 if wish.size == "paper" else 2 + config.batch_size
+    step = flop * _BACKWARD / rate + products * product + 0.01
     steps = wish.steps or math.inf
     if wish.minutes is not None:
         steps = min(steps, 60 * wish.minutes / step)
@@ -237,8 +239,9 @@ def _optics_costs(plan: LfmnetPlan, compare: bool) -> tuple[float, float, int]:
     seconds, held, work = 0.0, 0, 0
     if plan.start is not None:
         optics, cells = CellOptics.of(plan.microscope, plan.n_pixels), (plan.settings.cells,) * 2
-        every.append(inverse_geometry(optics, plan.start, cells))
-        held += inverse_bytes(optics, plan.start, cells)
+        building, kept = inverse_bytes(optics, plan.start, cells)
+        seconds += inverse_seconds(optics, plan.start, cells)
+        held, work = kept, max(0, building - kept)
     for g in every:
         py, px = g.period
         matrix = g.frequencies * g.pixel_channels * g.voxel_channels

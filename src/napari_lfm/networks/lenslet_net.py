@@ -189,8 +189,12 @@ class LensletNet(nn.Module):
         super().__init__()
         if len(slopes) < 1:
             raise ValueError("a network needs the epipolar slope of at least one plane")
-        if (start_voxels > 0) != (len(start_noise) > 0):
+        if start_voxels % 1 or (start_voxels > 0) != (len(start_noise) > 0):
             raise ValueError("a start needs both its voxels per lenslet and its regularisations")
+        if not 0 <= start_voxels <= max(voxels_per_lenslet, 3):
+            raise ValueError(f"a start of {start_voxels} voxels per lenslet is none for this network")
+        if not all(0 < v < math.inf for v in start_noise):
+            raise ValueError("regularisations of the start must be above 0")
         self.n_pixels, self.depths, self.voxels_per_lenslet = n_pixels, depths, voxels_per_lenslet
         self.blocks = blocks
         self.start_voxels, self.start_noise = start_voxels, tuple(float(v) for v in start_noise)
@@ -319,7 +323,8 @@ class LensletNet(nn.Module):
             start = functional.pad(start, (0, more[1] * v, 0, more[0] * v), mode="replicate")
         if v == s:
             return start
-        return functional.interpolate(start, scale_factor=s / v, mode="bilinear", align_corners=False)
+        size = (start.shape[-2] // v * s, start.shape[-1] // v * s)
+        return functional.interpolate(start, size, mode="bilinear", align_corners=False)
 
 
 def _act(x: torch.Tensor) -> torch.Tensor:

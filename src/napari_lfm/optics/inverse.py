@@ -5,8 +5,8 @@ The regularised least-squares volume (Tikhonov 1963; the Wiener filter for white
 
     x = (A^H A + a m D^-1)^-1 A^H y,    m = mean of the diagonal of A D A^H,
 
-is one small matrix as well, made once from the optics. It takes one product, about a third of a
-Richardson-Lucy iteration, and knows nothing of noise that grows with light or of volumes that are not
+is one small matrix as well, made once from the optics. It takes one product, where a Richardson-Lucy
+iteration takes two, and knows nothing of noise that grows with light or of volumes that are not
 negative: a start for a network, not a result.
 """
 
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 GUARDS = 3
 """Coarse planes above and below the volume: light from there is explained there and not in the volume."""
+LARGE_BYTES = 256 << 20
+"""Matrices that are larger than this are kept in half precision."""
+VERSION = 1
+"""Raise it when the inverse changes: networks want the one that they were trained with."""
 _MATRICES_AT_ONCE = 32
 
 
@@ -73,13 +77,43 @@ def inverse_geometry(optics: CellOptics, settings: InverseSettings, cells: tuple
     return Geometry.plan(optics, [*fine, *guards], wide, margin=(0, 0), max_half_width=half)
 
 
-def inverse_bytes(optics: CellOptics, settings: InverseSettings, cells: tuple[int, int]) -> int:
-    """Return the memory that making and applying the inverse takes at most."""
+def inverse_bytes(
+    optics: CellOptics, settings: InverseSettings, cells: tuple[int, int], storage: Storage | None = None
+) -> tuple[int, int]:
+    """Return the memory that building the inverse takes at most, and what is held and used afterwards."""
     g = inverse_geometry(optics, settings, cells)
-    inverses = 4 * g.frequencies * g.pixel_channels * settings.channels * settings.voxels**2
-    one = 4 * g.voxel_channels * (2 * g.voxel_channels + 2 * g.pixel_channels)
-    building = g.matrix_bytes() + max(g.plane_bytes(), _MATRICES_AT_ONCE * one)
-    return inverses + max(building, 2 * g.vector_bytes())
+    kept = matrices_bytes(g, settings, storage or inverse_storage(g, settings))
+    volumes = settings.channels * settings.voxels**2
+    one = 4 * (3 * g.voxel_channels**2 + g.pixel_channels * (3 * g.voxel_channels + volumes))
+    # while it is applied: pixels and voxels in the plane of lenslets and of their frequencies, and tables
+    py, px = g.period
+    held = kept + (g.pixel_channels + volumes) * py * px * 4 * 8
+    return g.matrix_bytes() + max(g.plane_bytes(), kept + _MATRICES_AT_ONCE * one), held
+
+
+def inverse_seconds(optics: CellOptics, settings: InverseSettings, cells: tuple[int, int]) -> float:
+    """Return how long two processor cores take to build the inverse; next to nothing where it is cached."""
+    g = inverse_geometry(optics, settings, cells)
+    if cache.load(_key_of(g, settings, inverse_storage(g, settings))) is not None:
+        return 0.3
+    py, px = g.period
+    matrix = g.frequencies * g.pixel_channels * g.voxel_channels
+    sizes = zip(g.half_width, optics.cell_px, strict=True)
+    field = np.prod([(2 * h + 3) * n * optics.oversampling for h, n in sizes])
+    spread = len(g.planes) * (2.4 * float(field) * 6e-8 + g.pixel_channels * py * px * 18e-9)
+    solving = 4 * matrix * g.voxel_channels * len(settings.noise) / 5e10
+    return spread + matrix * 3e-9 + solving
+
+
+def inverse_storage(geometry: Geometry, settings: InverseSettings) -> Storage:
+    """Return how the matrices are best kept: in half precision where they are large."""
+    return "float16" if matrices_bytes(geometry, settings, "float32") > LARGE_BYTES else "float32"
+
+
+def matrices_bytes(geometry: Geometry, settings: InverseSettings, storage: Storage) -> int:
+    """Return the size of the matrices of all volumes."""
+    item = 4 if storage == "float32" else 2
+    return item * geometry.frequencies * geometry.pixel_channels * settings.channels * settings.voxels**2
 
 
 class LinearInverse:
@@ -95,8 +129,8 @@ class LinearInverse:
     cells : tuple of int
         Lenslets (rows, columns) of the frames.
     device : torch.device or str
-    storage : str
-        How the matrices are kept.
+    storage : str, optional
+        How the matrices are kept; default `inverse_storage`.
     """
 
     def __init__(
@@ -105,7 +139,7 @@ class LinearInverse:
         settings: InverseSettings,
         cells: tuple[int, int],
         device: torch.device | str = "cpu",
-        storage: Storage = "float32",
+        storage: Storage | None = None,
     ) -> None:
         self.settings, self.cells = settings, cells
         self._full = LensletProjector(inverse_geometry(optics, settings, cells), device)
@@ -114,7 +148,8 @@ class LinearInverse:
         g = self._full.geometry
         # one operator gives the volumes of all regularisations, as if they were further planes
         planes = g.planes[: len(settings.z_um)] * len(settings.noise)
-        self._shell = LensletProjector(replace(g, planes=planes), device, storage)
+        kept = storage or inverse_storage(g, settings)
+        self._shell = LensletProjector(replace(g, planes=planes), device, kept)
 
     @classmethod
     def build(
@@ -123,7 +158,7 @@ class LinearInverse:
         settings: InverseSettings,
         cells: tuple[int, int],
         device: torch.device | str = "cpu",
-        storage: Storage = "float32",
+        storage: Storage | None = None,
         use_cache: bool = True,
     ) -> LinearInverse:
         """Compute (or load from the disk cache) the matrices at once."""
@@ -142,7 +177,8 @@ class LinearInverse:
         g, shell = self._full.geometry, self._shell
         dtype: torch.dtype = getattr(torch, shell.storage)
         shape = (g.frequencies, g.pixel_channels, shell.geometry.voxel_channels)
-        total = len(g.planes) + 1
+        blocks = -(-g.frequencies // _MATRICES_AT_ONCE)
+        total = len(g.planes) + blocks
         found = cache.load(self._key()) if use_cache else None
         if found is not None and found.shape == shape:
             shell.matrix = torch.from_numpy(np.array(found)).to(shell.device, dtype)
@@ -151,11 +187,13 @@ class LinearInverse:
         for done, _ in self._full.build_steps(use_cache=False):
             yield done, total
         matrix = torch.empty(shape, dtype=dtype, device=shell.device)
-        for start, block in self._inverted():
+        for number, (start, block) in enumerate(self._inverted(), 1):
             matrix[start : start + len(block)] = block.to(dtype)
+            if number < blocks:
+                yield len(g.planes) + number, total
         self._full.matrix = None
         shell.matrix = matrix
-        if use_cache and shell.storage == "float32":
+        if use_cache and dtype != torch.bfloat16:  # numpy has no such numbers
             cache.store(self._key(), matrix.cpu().numpy())
         yield total, total
 
@@ -176,19 +214,20 @@ class LinearInverse:
             start += plane.channels
         pixel, voxel, spread = (v.to(full.device) for v in (pixel, voxel, spread))
         weight = torch.from_numpy(_orbit_sizes(full)).to(full.device)
-        matrix = full.matrix * (pixel[:, None] * voxel)
-        power = ((matrix.square() * spread).sum((1, 2)) * weight).sum() / (weight.sum() * len(pixel))
+        scale = pixel[:, None] * voxel
+        squares = scale.square() * spread
+        each = torch.stack([(one.square() * squares).sum() for one in full.matrix])  # no second copy of all
+        power = (each * weight).sum() / (weight.sum() * len(pixel))
         fine = sum(p.channels for p in g.planes[: len(s.z_um)])
         theirs = torch.from_numpy(full.voxel_tables.place[:fine]).to(full.device)
         ours = torch.from_numpy(shell.voxel_tables.place).to(full.device).reshape(len(s.noise), fine)
-        back = 1 / (pixel[:, None] * voxel)
-        for first in range(0, len(matrix), _MATRICES_AT_ONCE):
-            a = matrix[first : first + _MATRICES_AT_ONCE]
+        for first in range(0, len(full.matrix), _MATRICES_AT_ONCE):
+            a = full.matrix[first : first + _MATRICES_AT_ONCE] * scale
             gram = a.mT @ a
             out = a.new_empty(len(a), len(pixel), shell.geometry.voxel_channels)
             for noise, place in zip(s.noise, ours, strict=True):
                 normal = gram + torch.diag(noise * power / spread)
-                solved = torch.cholesky_solve(a.mT, torch.linalg.cholesky(normal)).mT * back
+                solved = torch.cholesky_solve(a.mT, torch.linalg.cholesky(normal)).mT / scale
                 out[..., place] = solved[..., theirs]
             yield first, out
 
@@ -203,10 +242,23 @@ class LinearInverse:
         Returns
         -------
         tensor, shape (frames, volumes * planes, rows * s, columns * s)
-            Light per voxel in the units of `image`; negative values are kept.
+            Light per voxel in the units of `image`; negative values are kept. Always computed in float32,
+            and without gradients.
+
+        Raises
+        ------
+        ValueError
+            If the frames have other lenslets than the inverse was built for.
         """
         if not self.ready:
             raise RuntimeError("the inverse has not been built")
+        ny, nx = self._shell.geometry.optics.cell_px
+        if tuple(image.shape[1:]) != (self.cells[0] * ny, self.cells[1] * nx):
+            raise ValueError(f"frames of shape {tuple(image.shape[1:])} do not hold {self.cells} lenslets")
+        with torch.no_grad(), torch.autocast(self._shell.device.type, enabled=False):
+            return self._volumes(image)
+
+    def _volumes(self, image: torch.Tensor) -> torch.Tensor:
         shell, s = self._shell, self.settings.voxels
         (rows, columns), (hy, hx) = self.cells, shell.geometry.half_width
         py, px = shell.geometry.period
@@ -218,8 +270,12 @@ class LinearInverse:
         return volume[..., hy * s : (hy + rows) * s, hx * s : (hx + columns) * s]
 
     def _key(self) -> str:
-        text = f"{self._full.geometry.key()} {self.settings} 1"
-        return f"inverse-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+        return _key_of(self._full.geometry, self.settings, self._shell.storage)
+
+
+def _key_of(geometry: Geometry, settings: InverseSettings, storage: Storage) -> str:
+    text = f"{geometry.key()} {settings} {storage} {VERSION}"
+    return f"inverse-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
 
 
 def _step(settings: InverseSettings) -> float:

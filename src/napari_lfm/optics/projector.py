@@ -253,7 +253,9 @@ class LensletProjector:
                     for k in range(0, len(matrix), step)
                 ]
             )
-        return torch.bmm(rows.to(matrix.dtype), _turn(matrix, adjoint)).to(rows.dtype)
+        # sums over a large bright frame leave the range of half numbers
+        size = rows.abs().amax().clamp(min=1e-30)
+        return torch.bmm((rows / size).to(matrix.dtype), _turn(matrix, adjoint)).to(rows.dtype) * size
 
     def _streamed_rows(self, rows: torch.Tensor, adjoint: bool) -> torch.Tensor:
         """Rebuild each plane's matrices when they are needed; slow, but one plane's memory is enough."""

@@ -9,7 +9,7 @@ import torch
 
 from napari_lfm.core.metrics import pearson, psnr_db
 from napari_lfm.networks.lenslet_net import LensletNet
-from napari_lfm.optics.inverse import LinearInverse
+from napari_lfm.optics.inverse import VERSION, LinearInverse
 from napari_lfm.optics.projector import Geometry, LensletProjector, Plane
 from napari_lfm.optics.psf import CellOptics
 from napari_lfm.training.lightfield_pairs import LightfieldPairs, Pair, bright_level
@@ -41,7 +41,7 @@ class LfmnetTask(BaseTask):
     The loss of a sample is the signal-weighted one, divided by what an empty volume would score: sparse and
     dense, dim and bright specimens then count alike, and nothing is gained by giving up on the sparse ones.
     The squared error, relative to the volume's power, is a second term; a third compares re-projections:
-    what the error of the volume would do on the sensor.
+    what the error of the first volume of the batch would do on the sensor.
 
     Parameters
     ----------
@@ -89,11 +89,12 @@ class LfmnetTask(BaseTask):
         """Build the optics, the first scenes and the validation set; yields (done, all, what)."""
         for done, total in self.pairs.prepare():
             yield done, total, "Computing the optics"
-        for _ in self._build_projector():
-            pass
+        for done, total in self._build_projector():
+            yield done, total, "Computing the optics to project back with"
         if self._inverse is not None:
-            for _ in self._inverse.build_steps():
-                pass
+            # a training set is made once; the disk cache is for what is used again
+            for done, total in self._inverse.build_steps(use_cache=False):
+                yield done, total, "Computing the optics to start from"
         count = self.plan.settings.pool
         peaks, starts = [], []
         for k in range(count):
@@ -105,11 +106,10 @@ class LfmnetTask(BaseTask):
         lit = [p for p in peaks if p > 0]
         self.output_scale = round(self._bright(lit), 4) if lit else 1.0
         if self._inverse is not None:
-            scale = torch.tensor(
-                np.median([s for s, p in zip(starts, peaks, strict=True) if p > 0] or 1.0, 0)
-            )
+            bright = [s for s, p in zip(starts, peaks, strict=True) if p > 0]
             network: Any = self.modules["network"]
-            network.start_scale.copy_(scale.clamp(min=1e-6))
+            if bright:
+                network.start_scale.copy_(torch.tensor(np.median(bright, 0)).clamp(min=1e-6))
         yield from self._validation_set()
 
     def _bright(self, peaks: list[float]) -> float:
@@ -244,4 +244,11 @@ class LfmnetTask(BaseTask):
 
     def describe(self) -> dict[str, Any]:
         """Return what tells this training from another."""
-        return {**self.plan.record(), "batch_size": self.batch_size, "reprojection": REPROJECTION_WEIGHT}
+        return {
+            **self.plan.record(),
+            "batch_size": self.batch_size,
+            "reprojection": REPROJECTION_WEIGHT,
+            # constants that no plan holds: a training goes on with the same ones
+            "network": self.plan.network,
+            "inverse": VERSION,
+        }

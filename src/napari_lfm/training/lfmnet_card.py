@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from napari_lfm.core.problems import RequestError, explain_validation
 from napari_lfm.networks.card import ModelCard
+from napari_lfm.networks.registry import build_network
 from napari_lfm.networks.weights import save_model
 from napari_lfm.training.checkpoint import BEST, LAST, load_module_weights, read_state
 from napari_lfm.training.lfmnet import VALIDATION_ELECTRONS, VALIDATION_SCENES
@@ -86,7 +87,18 @@ def finish_model(
         card = ModelCard.model_validate(values)
     except ValidationError as error:
         raise RequestError(f"The card of the model cannot be written: {explain_validation(error)}") from None
+    _refuse_other_network(run, card, weights)
     return save_model(folder, card, weights)
+
+
+def _refuse_other_network(run: Path, card: ModelCard, weights: Mapping[str, torch.Tensor]) -> None:
+    """Keep weights of one version from getting the card of another's network."""
+    wanted = {name: tuple(value.shape) for name, value in build_network(card).state_dict().items()}
+    if wanted != {name: tuple(value.shape) for name, value in weights.items()}:
+        raise RequestError(
+            f"The weights in {run} belong to another network than this version trains.",
+            "Train into another folder.",
+        )
 
 
 def _state_of_run(run: Path) -> Mapping[str, Any]:
@@ -99,8 +111,9 @@ def _entries(plan: LfmnetPlan, best: Mapping[str, Any], last: Mapping[str, Any])
     machine = best["machine"]
     kind = "LFMNet as published" if plan.size == "paper" else "LFMNet"
     step = f" in steps of {z[1] - z[0]:.3g} um" if len(z) > 1 else ""
+    seen = "all kinds of specimens" if plan.specimen == "any" else plan.specimen
     return {
-        "title": f"{kind} for {microscope.name}: {z[0]:g} to {z[-1]:g} um{step}, {plan.specimen}",
+        "title": f"{kind} for {microscope.name}: {z[0]:g} to {z[-1]:g} um{step}, {seen}",
         "version": "1.0",
         "method": "lfmnet",
         "architecture": plan.architecture,

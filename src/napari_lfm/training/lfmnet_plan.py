@@ -31,8 +31,9 @@ SPECIMENS: dict[str, tuple[str, ...]] = {
 MOST_SLOPES = 32
 START_NOISE = (3.0, 0.3)
 """Regularisations of the start: 3 comes nearest to the truth by itself, 0.3 is sharper and noisier."""
-START_VOXELS, LARGE_START_VOXELS, LARGE_N = 3, 2, 21
-"""Voxels per lenslet of the start, and those with more than 21 pixels per lenslet: memory grows with both."""
+START_VOXELS = 3
+LARGE_N, LARGE_START_VOXELS, LARGE_START_NOISE = 21, 2, (1.0,)
+"""With more than 21 pixels per lenslet the start is coarser and one volume: its matrices grow with both."""
 
 
 @dataclass(frozen=True)
@@ -142,8 +143,9 @@ class LfmnetPlan:
         """The linear inverse that the network starts from; the published one has none."""
         if self.size == "paper":
             return None
-        most = START_VOXELS if self.n_pixels <= LARGE_N else LARGE_START_VOXELS
-        return InverseSettings(self.z_um, min(most, self.voxels_per_lenslet), START_NOISE)
+        large = self.n_pixels > LARGE_N
+        most, noise = (LARGE_START_VOXELS, LARGE_START_NOISE) if large else (START_VOXELS, START_NOISE)
+        return InverseSettings(self.z_um, min(most, self.voxels_per_lenslet), noise)
 
     def record(self) -> dict[str, Any]:
         """Return the plan JSON-ready, for the card."""
