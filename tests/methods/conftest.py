@@ -80,6 +80,7 @@ def rng() -> np.random.Generator:
 # -- tiny trained models ----------------------------------------------------------------------
 
 Z_UM = [-24.0, -18.0, -12.0, -6.0, 0.0, 6.0, 12.0, 18.0, 24.0]
+START_ARGUMENTS = ("start_voxels", "start_noise")
 SMALL: dict[str, Any] = {"slopes": [-0.1, 0.1], "width": 4, "lenslet_width": 6, "blocks": 0, "angular": 1}
 
 
@@ -142,8 +143,7 @@ def put_model(
             "depths": net.depths,
             "voxels_per_lenslet": net.voxels_per_lenslet,
             **SMALL,
-            "start_voxels": net.start_voxels,
-            "start_noise": net.start_noise,
+            **{name: getattr(net, name) for name in START_ARGUMENTS if hasattr(net, name)},
         },
         "microscope": None if microscope is None else microscope.model_dump(mode="json"),
         "n_pixels": net.n_pixels,

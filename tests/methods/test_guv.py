@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,6 +53,42 @@ def test_the_vesicle_is_a_closed_spherical_shell(guv: Path) -> None:
     assert shell.ellipsoid.misfit <= shell.sphere.misfit
     assert 0.85 < shell.ellipsoid.axial_scale < 1.2
     assert shell.continuity > 0.9
+
+
+@pytest.mark.slow
+def test_the_network_in_the_package_sees_the_same_shell(guv: Path) -> None:
+    """No microscope and no model are named: the pitch tells the model, and its card the optics."""
+    microscope = load_microscope("mbl-60x1.2w")
+    names = {
+        "image": "Lightfield_GUVExperim1.tif",
+        "white": "Radiometry_GUVExperim1.tif",
+        "dark": "DarkFrame_GUVExperim1.tif",
+    }
+    inputs = {k: read_lightfield(guv / name, microscope) for k, name in names.items()}
+    found = {}
+    for id, given in (("deconvolve-lightfield", {"iterations": 15}), ("lfmnet", {"residual": True})):
+        method = get_method(id)
+        request = Request(id, inputs, make_parameters(method, given), device="cpu")
+        if id == "lfmnet":
+            request, notes = method.complete(request)
+            assert request.model == "lfmnet-mbl-60x1.2w"
+            assert any("is taken to be 'mbl-60x1.2w'" in n.message for n in notes)
+        else:
+            request = replace(request, microscope=microscope)
+        assert [p for p in method.check(request) if p.severity in ("error", "warning")] == []
+        found[id] = list(method.run(request))[-1]
+    network, deconvolved = found["lfmnet"], found["deconvolve-lightfield"]
+    residuals = [r.provenance["figures"]["relative_residual"] for r in (network, deconvolved)]
+    assert residuals[0] < 1.5 * residuals[1]
+    volume = network.outputs["volume"]
+    assert volume.shape == (15, 84, 84)
+    shell = measure_shell(volume)
+    assert shell.sphere.radius_um == pytest.approx(13.4, abs=0.3)
+    assert shell.sphere.misfit < 0.04
+    assert shell.continuity > 0.9
+    # the wall is thin and the inside empty, which Richardson-Lucy leaves hazy
+    middle, hazy = (r.outputs["volume"].sel(z=0, method="nearest").values for r in (network, deconvolved))
+    assert float(np.median(middle) / middle.max()) < float(np.median(hazy) / hazy.max())
 
 
 def test_a_drawn_shell_is_measured_right() -> None:

@@ -173,7 +173,7 @@ def test_the_plan_is_told_before_the_start(widget: Any) -> None:
     told = view.estimate.text()
     assert "lfmnet-test-60x" in told
     assert "21 planes from -10 to 10" in told
-    assert "5 \N{MULTIPLICATION SIGN} 5 voxels per lenslet, 0.33" in told
+    assert "3 \N{MULTIPLICATION SIGN} 3 voxels per lenslet, 0.56" in told
     assert "20 minutes &amp; 10 steps." in told
     assert view.form.editor("name").placeholderText() == "lfmnet-test-60x"
     assert view.run_row.run_button.isEnabled()

@@ -233,7 +233,7 @@ def make_plan(request: Request, entry: ModelEntry, data: LightfieldData | None =
     fixed = RUNTIME_BYTES + held if where.type == "cpu" else 0
     start = start_of(card, network)
     building, begun = (0, 0) if start is None else inverse_bytes(*start, cells)
-    if max(building, begun) > budget - fixed:
+    if start is not None and max(building, begun) > budget - fixed:
         needs, free = max(building, begun) / 2**30, max(0, budget - fixed) / 2**30
         raise RequestError(
             f"The optics that the model '{card.id}' starts from take {needs:.2g} GiB for "

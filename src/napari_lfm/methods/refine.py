@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from napari_lfm.methods.base import Request
     from napari_lfm.methods.lightfield_data import LightfieldData
 
-FLOOR = 0.01
-"""Every voxel starts with at least this part of an even volume's brightness: zeros could never grow."""
+FLOOR = 0.4
+"""Every voxel starts with at least this part of an even volume's brightness: zeros could never grow, and
+with less the network's volume of a dense specimen falls behind an even start within a few iterations."""
 _SAMPLINGS = (7, 5, 3)
 
 
@@ -58,6 +59,7 @@ def refine_plan(
             z_step_um=step,
             voxels_per_lenslet=s,
             iterations=iterations,
+            accelerate=True,
         )
         wanted = replace(
             request, method="deconvolve-lightfield", parameters=parameters, model=None, continue_from=None
