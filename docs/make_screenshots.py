@@ -20,9 +20,11 @@ from qtpy.QtCore import QElapsedTimer, QEventLoop, Qt, QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_lfm.optics.presets import load_microscope
+from napari_lfm.training.events import Validated
 from napari_lfm.widgets.light_field import LightFieldWidget
 from napari_lfm.widgets.microscope_dialog import editor_dialog, wizard_dialog
 from napari_lfm.widgets.reconstruct import ReconstructWidget
+from napari_lfm.widgets.train import TrainWidget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,11 +88,15 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder GUVExperim1")
     parser.add_argument("out", type=Path)
     parser.add_argument("--microscope", default="mbl-60x1.2w")
-    parser.add_argument("--only", choices=["lfmnet"], help="only the pictures of the trained network")
+    parser.add_argument("--only", choices=["lfmnet", "train"], help="only these pictures")
+    parser.add_argument("--minutes", type=float, default=3.0, help="of the training that is shown")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.only == "lfmnet":
         print(json.dumps(lfmnet_pictures(arguments.data, arguments.out), indent=2))
+        return
+    if arguments.only == "train":
+        print(json.dumps(train_picture(arguments.data, arguments.out, arguments.minutes), indent=2))
         return
     figures: dict[str, Any] = {}
     probe = StallProbe()
@@ -183,6 +189,55 @@ def main() -> None:
     print(text)
     viewer.close()
     print(json.dumps(lfmnet_pictures(arguments.data, arguments.out), indent=2))
+
+
+def train_picture(data: Path, out: Path, minutes: float) -> dict[str, float]:
+    """Train a network for the vesicle's microscope and take a picture near the end; return its figures."""
+    viewer = napari.Viewer(show=True)
+    viewer.window.resize(*SIZE)
+    _, light = viewer.window.add_plugin_dock_widget("napari-lfm", "Light field")
+    assert isinstance(light, LightFieldWidget)
+    light.controller.open(sorted(data.glob("*.tif")))
+    wait(lambda: len(viewer.layers) == 3)
+    light.controller.choose_microscope("mbl-60x1.2w")
+    light.controller.lattice.calibrate()
+    wait(lambda: light.controller.quick_look.prepared is not None)
+    viewer.layers["quick look"].visible = False
+    _, train = viewer.window.add_plugin_dock_widget("napari-lfm", "Train a network", tabify=True)
+    assert isinstance(train, TrainWidget)
+    c, view = train.controller, train.view
+    name = f"picture-{int(time.time())}"
+    view.form.set_values(
+        {
+            "z_min_um": -7.0,
+            "z_max_um": 7.0,
+            "z_step_um": 1.0,
+            "specimen": "vesicles",
+            "minutes": minutes,
+            "name": name,
+        }
+    )
+    wait(lambda: c.ready)
+    probe = StallProbe()
+    scores: list[float] = []
+    done: list[Any] = []
+    c.runner.progressed.connect(
+        lambda events: scores.extend(e.score for e in events if isinstance(e, Validated))
+    )
+    c.runner.finished.connect(done.append)
+    c.run()
+    probe.start()
+    wait(lambda: len(scores) >= 15 or bool(done), 60 * minutes + 600)
+    figures = {"longest_stall_training_ms": probe.stop(), "validation_psnr_db": scores[-1]}
+    view.scroll_to_course()
+    pause(0.4)
+    viewer.screenshot(str(out / "train.png"), canvas_only=False, flash=False)
+    begin = time.perf_counter()
+    c.stop()
+    wait(lambda: bool(done), 60)
+    figures["seconds_to_stop"] = time.perf_counter() - begin
+    viewer.close()
+    return figures
 
 
 def lfmnet_pictures(data: Path, out: Path) -> dict[str, float]:
