@@ -202,7 +202,6 @@ def train_picture(data: Path, out: Path, minutes: float) -> dict[str, float]:
     light.controller.choose_microscope("mbl-60x1.2w")
     light.controller.lattice.calibrate()
     wait(lambda: light.controller.quick_look.prepared is not None)
-    viewer.layers["quick look"].visible = False
     _, train = viewer.window.add_plugin_dock_widget("napari-lfm", "Train a network", tabify=True)
     assert isinstance(train, TrainWidget)
     c, view = train.controller, train.view
