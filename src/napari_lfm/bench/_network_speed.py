@@ -110,12 +110,11 @@ def arithmetic(network: nn.Module, size: int) -> float:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    from napari_lfm.networks.lenslet_net import shapes_only
+
     shadow: Any = copy.deepcopy(network).to("meta")  # shapes only
-    given = [torch.empty(1, size, size, device="meta")]
-    voxels = int(getattr(shadow, "start_voxels", 0))
-    if voxels:
-        across = size // shadow.n_pixels * voxels
-        given.append(torch.empty(1, shadow.start_channels, across, across, device="meta"))
+    n = shadow.n_pixels
+    given = shapes_only(shadow, n, (size // n, size // n))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         shadow.volume_of(*given)
     return float(counter.get_total_flops())

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from napari_lfm.core.problems import RequestError
 from napari_lfm.methods.chosen_model import sized, skeleton
+from napari_lfm.networks.lenslet_net import shapes_only
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -177,10 +178,7 @@ def _cost_of(card_json: str, n_pixels: int, cells: tuple[int, int], item_bytes: 
     from napari_lfm.networks.card import ModelCard
 
     network = sized(skeleton(ModelCard.model_validate_json(card_json)), n_pixels)
-    given = [torch.empty(1, cells[0] * n_pixels, cells[1] * n_pixels, device="meta")]
-    v = int(getattr(network, "start_voxels", 0))
-    if v:
-        given.append(torch.empty(1, network.start_channels, cells[0] * v, cells[1] * v, device="meta"))
+    given = shapes_only(network, n_pixels, cells)
     meter, counter = _MemoryMeter(), FlopCounterMode(display=False)
     with torch.no_grad(), counter, meter:
         network.volume_of(*given)

@@ -15,7 +15,7 @@ from napari_lfm.core.problems import RequestError
 from napari_lfm.core.words import duration
 from napari_lfm.methods.plan import RUNTIME_BYTES
 from napari_lfm.methods.train_baseline import MANY, baseline_geometry
-from napari_lfm.networks.lenslet_net import LensletNet
+from napari_lfm.networks.lenslet_net import LensletNet, shapes_only
 from napari_lfm.networks.registry import ARCHITECTURES
 from napari_lfm.optics.inverse import inverse_bytes, inverse_seconds
 from napari_lfm.optics.psf import CellOptics
@@ -243,14 +243,7 @@ def _optics_costs(plan: LfmnetPlan, compare: bool) -> tuple[float, float, int]:
         seconds += inverse_seconds(optics, plan.start, cells)
         held, work = kept, max(0, building - kept)
     for g in every:
-        py, px = g.period
-        matrix = g.frequencies * g.pixel_channels * g.voxel_channels
-        fields = [
-            (2 * h + 3) * n * g.optics.oversampling
-            for h, n in zip(g.half_width, g.optics.cell_px, strict=True)
-        ]
-        seconds += len(g.planes) * 2.4 * math.prod(fields) * 6e-8 + matrix * 3e-9
-        seconds += len(g.planes) * g.pixel_channels * py * px * 18e-9
+        seconds += g.build_seconds()
         held += g.matrix_bytes(plan.settings.storage)
         work = max(work, g.plane_bytes(), g.vector_bytes())
     g = geometries[0]
@@ -278,9 +271,9 @@ def _cost_of(architecture: str, arguments: str, shape: tuple[int, ...], batch: i
         if not list(layer.children()):
             layer.register_forward_hook(count)
     given = [torch.zeros(batch, *shape, device="meta")]
-    if isinstance(network, LensletNet) and network.start_voxels:
-        size = [v // network.n_pixels * network.start_voxels for v in shape]
-        given.append(torch.zeros(batch, network.start_channels, *size, device="meta"))
+    if isinstance(network, LensletNet):
+        n = network.n_pixels
+        given = shapes_only(network, n, (shape[0] // n, shape[1] // n), batch)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(*given)
     return sum(p.numel() for p in network.parameters()), counter.get_total_flops(), outputs

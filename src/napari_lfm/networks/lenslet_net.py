@@ -327,5 +327,17 @@ class LensletNet(nn.Module):
         return functional.interpolate(start, size, mode="bilinear", align_corners=False)
 
 
+def shapes_only(
+    network: nn.Module, n_pixels: int, cells: tuple[int, int], batch: int = 1
+) -> list[torch.Tensor]:
+    """Return what `volume_of` is given for frames of `cells` lenslets, without memory: to ask its cost."""
+    rows, columns = cells
+    given = [torch.empty(batch, rows * n_pixels, columns * n_pixels, device="meta")]
+    if isinstance(network, LensletNet) and network.start_voxels:
+        v = network.start_voxels
+        given.append(torch.empty(batch, network.start_channels, rows * v, columns * v, device="meta"))
+    return given
+
+
 def _act(x: torch.Tensor) -> torch.Tensor:
     return functional.leaky_relu(x, _SLOPE)

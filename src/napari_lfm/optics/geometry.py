@@ -153,6 +153,15 @@ class Geometry:
         channels = self.voxel_channels + self.pixel_channels
         return frames * channels * py * px * 4 * 8
 
+    def build_seconds(self) -> float:
+        """Return how long two processor cores take to build the operator without a cache (rates measured)."""
+        py, px = self.period
+        sizes = zip(self.half_width, self.optics.cell_px, strict=True)
+        field = math.prod((2 * h + 3) * n * self.optics.oversampling for h, n in sizes)
+        matrix = self.frequencies * self.pixel_channels * self.voxel_channels
+        each = 2.4 * field * 6e-8 + self.pixel_channels * py * px * 18e-9
+        return len(self.planes) * each + matrix * 3e-9
+
     def key(self) -> str:
         """Return a hash of everything the operator depends on."""
         planes = [[round(p.z_um, 6), *p.voxels] for p in self.planes]

@@ -96,13 +96,8 @@ def inverse_seconds(optics: CellOptics, settings: InverseSettings, cells: tuple[
     g = inverse_geometry(optics, settings, cells)
     if cache.load(_key_of(g, settings, inverse_storage(g, settings))) is not None:
         return 0.3
-    py, px = g.period
     matrix = g.frequencies * g.pixel_channels * g.voxel_channels
-    sizes = zip(g.half_width, optics.cell_px, strict=True)
-    field = np.prod([(2 * h + 3) * n * optics.oversampling for h, n in sizes])
-    spread = len(g.planes) * (2.4 * float(field) * 6e-8 + g.pixel_channels * py * px * 18e-9)
-    solving = 4 * matrix * g.voxel_channels * len(settings.noise) / 5e10
-    return spread + matrix * 3e-9 + solving
+    return g.build_seconds() + 4 * matrix * g.voxel_channels * len(settings.noise) / 5e10
 
 
 def inverse_storage(geometry: Geometry, settings: InverseSettings) -> Storage:
