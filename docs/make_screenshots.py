@@ -191,14 +191,20 @@ def main() -> None:
     print(json.dumps(lfmnet_pictures(arguments.data, arguments.out), indent=2))
 
 
-def train_picture(data: Path, out: Path, minutes: float) -> dict[str, float]:
-    """Train a network for the vesicle's microscope and take a picture near the end; return its figures."""
-    viewer = napari.Viewer(show=True)
-    viewer.window.resize(*SIZE)
+def opened(viewer: napari.Viewer, data: Path) -> LightFieldWidget:
+    """Open the *Light field* panel and drop the three files on it."""
     _, light = viewer.window.add_plugin_dock_widget("napari-lfm", "Light field")
     assert isinstance(light, LightFieldWidget)
     light.controller.open(sorted(data.glob("*.tif")))
     wait(lambda: len(viewer.layers) == 3)
+    return light
+
+
+def train_picture(data: Path, out: Path, minutes: float) -> dict[str, float]:
+    """Train a network for the vesicle's microscope and take a picture near the end; return its figures."""
+    viewer = napari.Viewer(show=True)
+    viewer.window.resize(*SIZE)
+    light = opened(viewer, data)
     light.controller.choose_microscope("mbl-60x1.2w")
     light.controller.lattice.calibrate()
     wait(lambda: light.controller.quick_look.prepared is not None)
@@ -254,10 +260,7 @@ def lfmnet_pictures(data: Path, out: Path) -> dict[str, float]:
         pause(0.4)
         viewer.screenshot(str(out / f"{name}.png"), canvas_only=False, flash=False)
 
-    _, light = viewer.window.add_plugin_dock_widget("napari-lfm", "Light field")
-    assert isinstance(light, LightFieldWidget)
-    light.controller.open(sorted(data.glob("*.tif")))
-    wait(lambda: len(viewer.layers) == 3)
+    opened(viewer, data)
     _, rec = viewer.window.add_plugin_dock_widget("napari-lfm", "Reconstruct", tabify=True)
     assert isinstance(rec, ReconstructWidget)
     c, view = rec.controller, rec.view

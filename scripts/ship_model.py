@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from napari_lfm.core.metrics import SCORES
 from napari_lfm.networks.card import read_card
 from napari_lfm.networks.catalogue import bundled_model_dir
 from napari_lfm.networks.weights import load_weights, save_model
@@ -37,7 +38,7 @@ def scores_of(found: dict[str, Any]) -> list[dict[str, Any]]:
             {
                 "set": f"simulated, {name}, {', '.join(noise)} electrons, optics off: bench lfmnet-quality",
                 "volumes": every["volumes"],
-                **{n: every["network"][n] for n in ("psnr_db", "ssim", "nrmse", "pearson")},
+                **{n: every["network"][n] for n in SCORES},
                 "rl_best_psnr_db": every["rl_best"]["psnr_db"],
                 "rl_15_psnr_db": every["rl_15"]["psnr_db"],
                 "margin_over_best_rl_db": every["margin_db"]["mean"],

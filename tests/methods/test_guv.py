@@ -19,16 +19,22 @@ from napari_lfm.optics.presets import load_microscope
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from napari_lfm.optics.microscope import Microscope
 
-@pytest.mark.slow
-def test_the_vesicle_is_a_closed_spherical_shell(guv: Path) -> None:
-    microscope = load_microscope("mbl-60x1.2w")
+
+def frames(guv: Path, microscope: Microscope) -> dict[str, xr.DataArray]:
     names = {
         "image": "Lightfield_GUVExperim1.tif",
         "white": "Radiometry_GUVExperim1.tif",
         "dark": "DarkFrame_GUVExperim1.tif",
     }
-    inputs = {k: read_lightfield(guv / name, microscope) for k, name in names.items()}
+    return {k: read_lightfield(guv / name, microscope) for k, name in names.items()}
+
+
+@pytest.mark.slow
+def test_the_vesicle_is_a_closed_spherical_shell(guv: Path) -> None:
+    microscope = load_microscope("mbl-60x1.2w")
+    inputs = frames(guv, microscope)
     method = get_method("deconvolve-lightfield")
     parameters = make_parameters(method, {"iterations": 15})
     request = Request("deconvolve-lightfield", inputs, parameters, microscope=microscope, device="cpu")
@@ -59,12 +65,7 @@ def test_the_vesicle_is_a_closed_spherical_shell(guv: Path) -> None:
 def test_the_network_in_the_package_sees_the_same_shell(guv: Path) -> None:
     """No microscope and no model are named: the pitch tells the model, and its card the optics."""
     microscope = load_microscope("mbl-60x1.2w")
-    names = {
-        "image": "Lightfield_GUVExperim1.tif",
-        "white": "Radiometry_GUVExperim1.tif",
-        "dark": "DarkFrame_GUVExperim1.tif",
-    }
-    inputs = {k: read_lightfield(guv / name, microscope) for k, name in names.items()}
+    inputs = frames(guv, microscope)
     found = {}
     for id, given in (("deconvolve-lightfield", {"iterations": 15}), ("lfmnet", {"residual": True})):
         method = get_method(id)

@@ -248,12 +248,11 @@ class Lfmnet:
 
 def _inverse(plan: NetworkPlan, device: torch.device) -> Generator[Progress, None, LinearInverse | None]:
     """Build what the network starts from, if it starts from anything; on the CPU where the device is full."""
-    message = "Computing the optics that the model starts from"
     try:
         inverse = plan.inverse(device)
         if inverse is not None:
             for done, total in inverse.build_steps():
-                yield Progress(done, total, message)
+                yield Progress(done, total, "Computing the optics that the model starts from")
         return inverse
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
@@ -263,11 +262,7 @@ def _inverse(plan: NetworkPlan, device: torch.device) -> Generator[Progress, Non
             "The memory is not enough for the optics that the model starts from.",
             "Reconstruct a smaller region.",
         )
-    inverse = plan.inverse(pick_device("cpu"))
-    if inverse is not None:
-        for done, total in inverse.build_steps():
-            yield Progress(done, total, message)
-    return inverse
+    return (yield from _inverse(plan, pick_device("cpu")))
 
 
 def _parameters(request: Request) -> LfmnetParameters:

@@ -330,13 +330,6 @@ def _seconds(plan: Plan, device: str, iterations: int) -> float:
     per_product = matrix * 8 * plan.frames / 2.5e10 + matrix * 4 / 1.5e10
     per_grid = plan.frames * (g.pixel_channels + g.voxel_channels) * py * px * 1.2e-8
     step = 2 * per_product + 2 * per_grid
-    os = g.optics.oversampling
-    field = [
-        (2 * min(h, m) + 3) * n * os
-        for h, m, n in zip(g.half_width, g.half_width, g.optics.cell_px, strict=True)
-    ]
-    psf = len(g.planes) * 6 * float(np.prod(field)) * 0.4 * 6e-8
-    build = matrix * 3e-9 + len(g.planes) * g.pixel_channels * py * px * 3 * 6e-9
     if plan.streamed:
-        step += 2 * build
-    return float((psf + build + iterations * step) / fast + 0.3)
+        step += 2 * g.matrix_seconds()
+    return float((g.build_seconds() + iterations * step) / fast + 0.3)

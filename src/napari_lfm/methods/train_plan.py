@@ -22,7 +22,7 @@ from napari_lfm.optics.psf import CellOptics
 from napari_lfm.simulation.recording import OpticsError
 from napari_lfm.training.config import TrainConfig, make_config, uses_bfloat16
 from napari_lfm.training.lfmnet_paper import PATCH_LENSLETS, PATCHES_PER_FRAME
-from napari_lfm.training.lfmnet_plan import PAPER_FOV, SIZES, SPECIMENS, LfmnetPlan
+from napari_lfm.training.lfmnet_plan import LARGE_N, PAPER_FOV, SIZES, SPECIMENS, LfmnetPlan
 from napari_lfm.training.lightfield_pairs import NEAR_OPTICS, LightfieldPairs, PairSettings
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 SHORT_MINUTES = 40.0
 """Shorter trainings simulate fewer optics: building each takes time, and learning to bear them all does."""
 MANY_PLANES = 40
-SMALL_N = 21
 LARGE_OPERATOR_BYTES = 1 << 30
 POOL_BYTES = 3 << 30
 FEW_THREADS = 4
@@ -97,9 +96,9 @@ def make_plan(wish: TrainWish) -> LfmnetPlan:
         )
     tuning, paper = wish.tuning, wish.size == "paper"
     short = wish.minutes is not None and wish.minutes < SHORT_MINUTES
-    large = n > SMALL_N or len(z) > MANY_PLANES
+    large = n > LARGE_N or len(z) > MANY_PLANES
     # a patch of three lenslets and what the network sees around it: more is simulated for nothing
-    cells = tuning.cells or (PATCH_LENSLETS + PAPER_FOV if paper else 20 if n <= SMALL_N else 16)
+    cells = tuning.cells or (PATCH_LENSLETS + PAPER_FOV if paper else 20 if n <= LARGE_N else 16)
     s = _divisor(n) if paper else wish.voxels_per_lenslet
     settings = PairSettings(
         families=SPECIMENS[wish.specimen],
@@ -240,7 +239,7 @@ def _optics_costs(plan: LfmnetPlan, compare: bool) -> tuple[float, float, int]:
     if plan.start is not None:
         optics, cells = CellOptics.of(plan.microscope, plan.n_pixels), (plan.settings.cells,) * 2
         building, kept = inverse_bytes(optics, plan.start, cells)
-        seconds += inverse_seconds(optics, plan.start, cells)
+        seconds += inverse_seconds(optics, plan.start, cells, use_cache=False)
         held, work = kept, max(0, building - kept)
     for g in every:
         seconds += g.build_seconds()
@@ -270,10 +269,11 @@ def _cost_of(architecture: str, arguments: str, shape: tuple[int, ...], batch: i
     for layer in network.modules():
         if not list(layer.children()):
             layer.register_forward_hook(count)
-    given = [torch.zeros(batch, *shape, device="meta")]
     if isinstance(network, LensletNet):
         n = network.n_pixels
         given = shapes_only(network, n, (shape[0] // n, shape[1] // n), batch)
+    else:
+        given = [torch.zeros(batch, *shape, device="meta")]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(*given)
     return sum(p.numel() for p in network.parameters()), counter.get_total_flops(), outputs

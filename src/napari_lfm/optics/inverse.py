@@ -91,10 +91,12 @@ def inverse_bytes(
     return g.matrix_bytes() + max(g.plane_bytes(), kept + _MATRICES_AT_ONCE * one), held
 
 
-def inverse_seconds(optics: CellOptics, settings: InverseSettings, cells: tuple[int, int]) -> float:
+def inverse_seconds(
+    optics: CellOptics, settings: InverseSettings, cells: tuple[int, int], use_cache: bool = True
+) -> float:
     """Return how long two processor cores take to build the inverse; next to nothing where it is cached."""
     g = inverse_geometry(optics, settings, cells)
-    if cache.load(_key_of(g, settings, inverse_storage(g, settings))) is not None:
+    if use_cache and cache.load(_key_of(g, settings, inverse_storage(g, settings))) is not None:
         return 0.3
     matrix = g.frequencies * g.pixel_channels * g.voxel_channels
     return g.build_seconds() + 4 * matrix * g.voxel_channels * len(settings.noise) / 5e10

@@ -12,6 +12,7 @@ from napari_lfm.networks.lenslet_net import LensletNet
 from napari_lfm.optics.inverse import VERSION, LinearInverse
 from napari_lfm.optics.projector import Geometry, LensletProjector, Plane
 from napari_lfm.optics.psf import CellOptics
+from napari_lfm.training.lfmnet_plan import LARGE_N
 from napari_lfm.training.lightfield_pairs import LightfieldPairs, Pair, bright_level
 from napari_lfm.training.losses import SignalWeighted, combine, target_scale
 from napari_lfm.training.task import BaseTask, Validation
@@ -32,7 +33,6 @@ LEAST_LOSS = 2e-3
 LEAST_POWER = 1e-4
 """The same for the squared error."""
 REPROJECTION_WEIGHT = 0.5
-MOST_PIXELS_REPROJECTED = 21
 
 
 class LfmnetTask(BaseTask):
@@ -72,6 +72,7 @@ class LfmnetTask(BaseTask):
         self._projector: LensletProjector | None = None
         self._inverse = self._linear_inverse()
         self._validation: list[Pair] = []
+        self._given: list[dict[str, torch.Tensor]] = []
         self._baseline_volumes: list[np.ndarray] = []
         self._shown: int | None = None
         self.baseline_psnr_db: float | None = None
@@ -157,7 +158,7 @@ class LfmnetTask(BaseTask):
         With many pixels per lenslet the whole volume costs more than the network; one voxel per lenslet
         still says whether light and depth are right.
         """
-        return self.plan.voxels_per_lenslet if self.plan.n_pixels <= MOST_PIXELS_REPROJECTED else 1
+        return self.plan.voxels_per_lenslet if self.plan.n_pixels <= LARGE_N else 1
 
     def _validation_set(self) -> Iterator[tuple[int, int, str]]:
         source = self.pairs.other(self.plan.seed + 7919)
@@ -170,6 +171,7 @@ class LfmnetTask(BaseTask):
                 electrons = VALIDATION_ELECTRONS[len(self._validation) % len(VALIDATION_ELECTRONS)]
                 pair = Pair(pair.image.float(), pair.volume.float())
                 self._validation.append(source.recorded(pair, rng, electrons))
+                self._given.append(self._inputs(self._validation[-1].image))
             yield len(self._validation), VALIDATION_SCENES, "Drawing specimens to validate on"
         if self._baseline is not None:
             for k, pair in enumerate(self._validation):
@@ -221,10 +223,10 @@ class LfmnetTask(BaseTask):
     def validate(self, modules: Mapping[str, nn.Module]) -> Validation:
         """Score volumes of specimens that the training never sees."""
         scores, similar, slices = [], [], []
-        for pair in self._validation:
+        for pair, inputs in zip(self._validation, self._given, strict=True):
             network: Any = modules["network"]
             device = next(network.parameters()).device
-            given = {name: value.to(device) for name, value in self._inputs(pair.image).items()}
+            given = {name: value.to(device) for name, value in inputs.items()}
             found = network.volume_of(**given)[0].float().clamp(min=0).cpu().numpy()
             truth = pair.volume[0].numpy()
             scores.append(psnr_db(found, truth))

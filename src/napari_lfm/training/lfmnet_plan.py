@@ -32,8 +32,10 @@ MOST_SLOPES = 32
 START_NOISE = (3.0, 0.3)
 """Regularisations of the start: 3 comes nearest to the truth by itself, 0.3 is sharper and noisier."""
 START_VOXELS = 3
-LARGE_N, LARGE_START_VOXELS, LARGE_START_NOISE = 21, 2, (1.0,)
-"""With more than 21 pixels per lenslet the start is coarser and one volume: its matrices grow with both."""
+LARGE_N = 21
+"""More pixels per lenslet than this are many: optics and frames are then made as small as they may be."""
+LARGE_START_VOXELS, LARGE_START_NOISE = 2, (1.0,)
+"""There the start is coarser and one volume: its matrices grow with both."""
 
 
 @dataclass(frozen=True)
@@ -129,13 +131,16 @@ class LfmnetPlan:
             cells = self.settings.cells
             fov = min(PAPER_FOV, cells - 1 + cells % 2)
             return {"n_depths": len(self.z_um), "fov": fov, "n_pixels": self.n_pixels}
+        start = self.start
+        assert start is not None  # only the published network has none
         return {
             "n_pixels": self.n_pixels,
             "depths": len(self.z_um),
             "voxels_per_lenslet": self.voxels_per_lenslet,
             "slopes": [round(v, 6) for v in self.slopes],
             **SIZES[self.size].arguments,
-            **({} if self.start is None else _start_arguments(self.start)),
+            "start_voxels": start.voxels,
+            "start_noise": list(start.noise),
         }
 
     @property
@@ -160,10 +165,6 @@ class LfmnetPlan:
         if len(planes) > MOST_SLOPES:
             planes = np.linspace(planes[0], planes[-1], MOST_SLOPES)
         return [slope_at_depth(float(z), self.microscope, None, self.n_pixels) for z in planes]
-
-
-def _start_arguments(start: InverseSettings) -> dict[str, Any]:
-    return {"start_voxels": start.voxels, "start_noise": list(start.noise)}
 
 
 def plan_of_record(record: Mapping[str, Any]) -> LfmnetPlan:
