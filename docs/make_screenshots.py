@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -202,6 +204,8 @@ def opened(viewer: napari.Viewer, data: Path) -> LightFieldWidget:
 
 def train_picture(data: Path, out: Path, minutes: float) -> dict[str, float]:
     """Train a network for the vesicle's microscope and take a picture near the end; return its figures."""
+    # the model is for the picture alone: in the user's folder it would go before the one in the package
+    os.environ["NAPARI_LFM_HOME"] = tempfile.mkdtemp()
     viewer = napari.Viewer(show=True)
     viewer.window.resize(*SIZE)
     light = opened(viewer, data)
