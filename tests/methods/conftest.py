@@ -80,7 +80,7 @@ def rng() -> np.random.Generator:
 # -- tiny trained models ----------------------------------------------------------------------
 
 Z_UM = [-24.0, -18.0, -12.0, -6.0, 0.0, 6.0, 12.0, 18.0, 24.0]
-START_ARGUMENTS = ("start_voxels", "start_noise")
+START_ARGUMENTS = ("start_voxels", "start_noise", "start_iterations")
 SMALL: dict[str, Any] = {"slopes": [-0.1, 0.1], "width": 4, "lenslet_width": 6, "blocks": 0, "angular": 1}
 
 
@@ -114,9 +114,12 @@ def mean_net(n: int, depths: int, voxels: int) -> LensletNet:
     return net
 
 
-def start_net(n: int, depths: int, voxels: int) -> LensletNet:
-    """A network whose answer is the sharper of the two volumes that it starts from."""
-    net = LensletNet(n, depths, voxels, **SMALL, start_voxels=voxels, start_noise=(1.0, 0.1))
+def start_net(
+    n: int, depths: int, voxels: int, start_iterations: tuple[int, int] | None = None
+) -> LensletNet:
+    """A network whose answer is the second, sharper of the two volumes that it starts from."""
+    named = {"start_iterations": start_iterations} if start_iterations else {"start_noise": (1.0, 0.1)}
+    net = LensletNet(n, depths, voxels, **SMALL, start_voxels=voxels, **named)  # type: ignore[arg-type]
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.zero_()

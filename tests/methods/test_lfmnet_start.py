@@ -1,4 +1,4 @@
-"""Networks that start from a linear inverse of their card's optics: whole, in tiles, turned, refused."""
+"""Networks that start from their card's optics, inverted or iterated: whole, in tiles, turned, refused."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import torch
 from napari_lfm.core.events import Progress, Result
 from napari_lfm.core.labelled import labelled
 from napari_lfm.methods.base import Request, get_method, make_parameters
-from napari_lfm.optics.inverse import InverseSettings, LinearInverse, inverse_bytes
+from napari_lfm.optics.inverse import InverseSettings, LinearInverse
+from napari_lfm.optics.iterated import IteratedStart, IterationSettings
 from napari_lfm.optics.psf import CellOptics
+from napari_lfm.optics.start import start_cost, start_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 METHOD = get_method("lfmnet")
 START = {"start_voxels": 3, "start_noise": (1.0, 0.1)}
+ITERATED = {"start_voxels": 3, "start_iterations": (2, 5)}
+BOTH = pytest.mark.parametrize("start", [START, ITERATED], ids=["inverse", "iterated"])
+Z_UM = tuple(float(z) for z in range(-24, 25, 6))
 Make = Any
 
 
@@ -63,7 +68,7 @@ def test_the_network_is_given_the_inverse_of_the_whole_frame(make: Make, tiny: M
         e.message for e in events if isinstance(e, Progress)
     }
     volume = events[-1].outputs["volume"].values
-    settings = InverseSettings(tuple(float(z) for z in range(-24, 25, 6)), 3, (1.0, 0.1))
+    settings = InverseSettings(Z_UM, 3, (1.0, 0.1))
     inverse = LinearInverse.build(CellOptics.of(tiny, 9), settings, (11, 13), use_cache=False)
     scale = float(np.percentile(image, 99.9))
     expected = inverse(torch.from_numpy(image.values / scale)[None])[0, 9:].clamp(min=0) / 0.5
@@ -71,9 +76,27 @@ def test_the_network_is_given_the_inverse_of_the_whole_frame(make: Make, tiny: M
     np.testing.assert_allclose(volume, 2 * scale * expected, atol=1e-3 * float(volume.max()))
 
 
-def test_beads_are_where_they_are(make: Make, nets: Any) -> None:
+def test_the_network_is_given_the_iterations_of_the_whole_frame(
+    make: Make, tiny: Microscope, nets: Any
+) -> None:
+    nets.put(nets.start(9, 9, 3, start_iterations=(2, 5)))
+    image = lenslets(11, 13)
+    events = list(METHOD.run(make({"inputs": {"image": image}, "layout": "lenslet:9", "lattice": None})))
+    stages = [e.message for e in events if isinstance(e, Progress)]
+    assert "Iterations that the network starts from: 5" in stages  # one by one, so that it can be stopped
+    start = IteratedStart(CellOptics.of(tiny, 9), IterationSettings(Z_UM, 3, (2, 5)), (11, 13))
+    for _ in start.build_steps(use_cache=False):
+        pass
+    scale = float(np.percentile(image, 99.9))
+    expected = start(torch.from_numpy(image.values / scale)[None])[0, 9:] / 0.5
+    volume = events[-1].outputs["volume"].values
+    np.testing.assert_allclose(volume, 2 * scale * expected, atol=1e-3 * float(volume.max()))
+
+
+@pytest.mark.parametrize("iterations", [None, (3, 12)], ids=["inverse", "iterated"])
+def test_beads_are_where_they_are(make: Make, nets: Any, iterations: Any) -> None:
     """The planes of the start are those of the card, in its order, + z towards the objective."""
-    nets.put(nets.start(9, 9, 3))
+    nets.put(nets.start(9, 9, 3, start_iterations=iterations))
     volume = result_of(make()).outputs["volume"]
     rows, columns = volume.sizes["y"] // 2, volume.sizes["x"] // 2
     # of the three beads one lies in the upper half of the field, and one in its left half
@@ -82,9 +105,10 @@ def test_beads_are_where_they_are(make: Make, nets: Any) -> None:
         assert abs(float(volume.z[brightest]) - z) <= 6
 
 
+@BOTH
 @pytest.mark.parametrize("tile", [20, 24])
-def test_tiles_give_what_the_whole_image_gives(make: Make, nets: Any, tile: int) -> None:
-    nets.put(nets.random(9, 9, 5, **START))  # the start is coarser than the volume
+def test_tiles_give_what_the_whole_image_gives(make: Make, nets: Any, tile: int, start: Any) -> None:
+    nets.put(nets.random(9, 9, 5, **start))  # the start is coarser than the volume
     fields = {"inputs": {"image": lenslets(30, 26)}, "layout": "lenslet:9", "lattice": None}
     whole = result_of(make(fields)).outputs["volume"]
     tiled = result_of(make(fields, tile_lenslets=tile)).outputs["volume"]
@@ -101,8 +125,9 @@ def test_turned_frames_have_a_turned_start(make: Make, nets: Any) -> None:
     assert float(outputs["confidence"].values[bright].min()) > 0.99
 
 
-def test_a_movie_builds_the_optics_once(make: Make, nets: Any) -> None:
-    nets.put(nets.random(9, 9, 3, **START))
+@BOTH
+def test_a_movie_builds_the_optics_once(make: Make, nets: Any, start: Any) -> None:
+    nets.put(nets.random(9, 9, 3, **start))
     frames = [lenslets(8, 8), 2 * lenslets(8, 9).values[:, : 8 * 9]]
     movie = labelled(np.stack([np.asarray(f) for f in frames]), "tyx", {"y": 0.55, "x": 0.55})
     fields = {"layout": "lenslet:9", "lattice": None}
@@ -115,16 +140,19 @@ def test_a_movie_builds_the_optics_once(make: Make, nets: Any) -> None:
     np.testing.assert_allclose(events[-1].outputs["volume"][1], alone, rtol=1e-4, atol=1e-3)
 
 
-def test_its_memory_is_planned(make: Make, tiny: Microscope, nets: Any) -> None:
+@BOTH
+def test_its_memory_is_planned(make: Make, tiny: Microscope, nets: Any, start: Any) -> None:
     fields = {"inputs": {"image": lenslets(30, 30)}, "layout": "lenslet:9", "lattice": None}
     peaks = []
-    for more in ({}, START):
+    for more in ({}, start):
         nets.put(nets.random(9, 9, 3, **more))
         peaks.append(METHOD.estimate(make(fields)).peak_bytes)
-    settings = InverseSettings(tuple(float(z) for z in range(-24, 25, 6)), 3, (1.0, 0.1))
-    building, held = inverse_bytes(CellOptics.of(tiny, 9), settings, (30, 30))
+    settings = start_settings(Z_UM, start)
+    assert settings is not None
+    cost = start_cost(CellOptics.of(tiny, 9), settings, (30, 30))
+    held = cost.held_bytes
     assert peaks[1] >= peaks[0] + held
-    assert peaks[1] > building
+    assert peaks[1] > cost.building_bytes
     problems = METHOD.check(make({**fields, "memory_gib": (peaks[1] - held) / 2**30 / 2}))
     assert any("starts from take" in p.message and "smaller region" in (p.remedy or "") for p in problems)
 

@@ -170,7 +170,7 @@ def test_a_start_of_another_size_is_refused() -> None:
     plain = LensletNet(n, 2, s, [0.1], width=4, lenslet_width=6)
     with pytest.raises(ValueError, match="should be none"):
         plain.volume_of(image, start)
-    with pytest.raises(ValueError, match="needs both"):
+    with pytest.raises(ValueError, match="needs its voxels"):
         LensletNet(n, 2, s, [0.1], start_voxels=2)
     for voxels, noise, reason in (
         (40, [1.0], "none for this"),
@@ -179,6 +179,15 @@ def test_a_start_of_another_size_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match=reason):
             LensletNet(n, 2, s, [0.1], start_voxels=voxels, start_noise=noise)
+    for more, reason in (
+        ({"start_iterations": [0]}, "1 to 100"),
+        ({"start_iterations": [4, 1000]}, "1 to 100"),
+        ({"start_iterations": [4], "start_noise": [1.0]}, "regularisations or iterations"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            LensletNet(n, 2, s, [0.1], start_voxels=2, **more)
+    iterated = LensletNet(n, 2, s, [0.1], width=4, lenslet_width=6, start_voxels=2, start_iterations=[4, 16])
+    assert iterated.volume_of(image, start).shape == (1, 2, 6 * s, 5 * s)
 
 
 def test_a_start_of_odd_ratio_fits_every_frame() -> None:

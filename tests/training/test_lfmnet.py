@@ -14,7 +14,7 @@ from napari_lfm.networks.card import read_card
 from napari_lfm.networks.catalogue import read_model
 from napari_lfm.networks.registry import open_network
 from napari_lfm.optics.microscope import Camera, LensletArray, Microscope, Objective
-from napari_lfm.training import lfmnet
+from napari_lfm.training import lfmnet, lfmnet_plan
 from napari_lfm.training.config import TrainConfig
 from napari_lfm.training.lfmnet import LfmnetTask
 from napari_lfm.training.lfmnet_card import finish_model
@@ -124,6 +124,36 @@ def test_the_network_is_given_a_linear_inverse_of_its_frames(plan: LfmnetPlan) -
     assert network.start_scale[0] != network.start_scale[1]
     bright = task.start_of(batch["image"])[:, : len(plan.z_um)] / network.start_scale[0]
     assert 0.1 < float(bright.flatten(1).amax(1).min()) < 20
+
+
+def test_many_pixels_start_from_iterations_that_are_made_once(
+    plan: LfmnetPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lfmnet_plan, "LARGE_N", N - 1)
+    monkeypatch.setattr(lfmnet_plan, "LARGE_START_ITERATIONS", (2, 6))
+    task = prepared(LfmnetTask(plan, 2))
+    made: list[int] = []
+    real = task.pairs.recording
+    monkeypatch.setattr(task.pairs, "recording", lambda index: made.append(index) or real(index))
+    batches = [task.batch(step) for step in range(12)]
+    assert sorted(made) == sorted(set(made))  # each was recorded and iterated once
+    network: Any = task.modules["network"]
+    assert network.start_iterations == (2, 6)
+    assert batches[0]["start"].shape == (2, network.start_channels, 2 * CELLS, 2 * CELLS)
+    # turned and flipped together: iterating the turned frame gives the turned iterations
+    for batch in batches[:4]:
+        anew = task.start_of(batch["image"])
+        assert float((anew - batch["start"]).abs().max()) < 0.02 * float(anew.max())
+    # other tasks of the same plan draw the same; that is what an exact resume rests on
+    again = prepared(LfmnetTask(plan, 2)).batch(7)
+    assert all(torch.equal(again[name], batches[7][name]) for name in again)
+    # the first answer is nearly the last volume of the start, as bright as the specimen
+    batch = batches[3]
+    with torch.no_grad():
+        first = network(batch["image"], batch["start"])
+    last = torch.nn.functional.interpolate(batch["start"][:, 3:], first.shape[-2:], mode="bilinear")
+    expected = last * (2 / S) ** 2 / task.output_scale
+    assert float((first - expected).norm() / expected.norm()) < 0.3
 
 
 def test_a_better_volume_scores_better(plan: LfmnetPlan) -> None:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from napari_lfm.optics.inverse import InverseSettings
     from napari_lfm.optics.psf import CellOptics
+    from napari_lfm.optics.start import StartSettings
 
 # Dense 16-bit matrix arithmetic by the makers' data sheets, FLOP/s.
 _PEAKS = {"H100 PCIe": 756e12, "H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12}
@@ -56,7 +56,7 @@ class Case:
 def measure(case: Case) -> dict[str, Any]:
     """Run one case in this process; random light, since values do not change the time.
 
-    What a network starts from (`napari_lfm.optics.inverse`) is made before and applied every time.
+    What a network starts from (`napari_lfm.optics.start`) is made before and applied every time.
 
     Returns
     -------
@@ -66,24 +66,26 @@ def measure(case: Case) -> dict[str, Any]:
     """
     import torch
 
-    from napari_lfm.optics.inverse import LinearInverse
+    from napari_lfm.optics.start import make_start
 
     network, weights, start = _network(case)
     size = case.lenslets * case.n_pixels
     image = torch.rand(1, size, size, generator=torch.Generator().manual_seed(0))
     flop = arithmetic(network, size)
     device = torch.device(case.device)
-    inverse = None
+    begin = None
     if start is not None:
         cells = (case.lenslets, case.lenslets)
-        inverse = LinearInverse.build(*start, cells, device)
+        begin = make_start(*start, cells, device)
+        for _ in begin.build_steps():
+            pass
     network, image = network.to(device), image.to(device)
     if device.type == "cuda":
         network = network.to(memory_format=torch.channels_last)
         torch.backends.cudnn.benchmark = True
     dtype = getattr(torch, case.precision)
     with torch.no_grad(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-        given = (lambda: (image,)) if inverse is None else (lambda: (image, inverse(image)))
+        given = (lambda: (image,)) if begin is None else (lambda: (image, begin(image)))
         times = timed(lambda: network.volume_of(*given()), case.repeats, device)
     seconds = statistics.median(times)
     out: dict[str, Any] = {
@@ -146,7 +148,7 @@ def _short(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def _network(case: Case) -> tuple[Any, str, tuple[CellOptics, InverseSettings] | None]:
+def _network(case: Case) -> tuple[Any, str, tuple[CellOptics, StartSettings] | None]:
     """Return a network, whose weights it has, and what it starts from."""
     import torch
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari_lfm.methods.lfmnet_plan import NetworkPlan
     from napari_lfm.methods.lightfield_data import LightfieldData
     from napari_lfm.networks.registry import ModelEntry
-    from napari_lfm.optics.inverse import LinearInverse
+    from napari_lfm.optics.start import Start
 
 
 class LfmnetParameters(Parameters):
@@ -122,10 +122,10 @@ class Lfmnet:
         yield Progress(0, 1, f"Opening the model '{entry.card.id}'")
         network = sized(open_network(entry, device), plan.n_pixels)
         yield Progress(1, 1, f"Opening the model '{entry.card.id}'")
-        inverse = yield from _inverse(plan, device)
+        start = yield from _start(plan, device)
         while True:
             try:
-                yield from self._frames(request, entry, data, plan, network, device, inverse, started)
+                yield from self._frames(request, entry, data, plan, network, device, start, started)
                 return
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
@@ -140,7 +140,7 @@ class Lfmnet:
                 request = replace(request, device="cpu")
                 plan = make_plan(request, entry, data)
                 network = sized(open_network(entry, device), plan.n_pixels)
-                inverse = yield from _inverse(plan, device)
+                start = yield from _start(plan, device)
             else:
                 raise RequestError(
                     "The memory is not enough for this image.",
@@ -157,7 +157,7 @@ class Lfmnet:
         plan: NetworkPlan,
         network: Any,
         device: torch.device,
-        inverse: LinearInverse | None,
+        start: Start | None,
         started: float,
     ) -> Iterator[Event]:
         from napari_lfm.methods.lfmnet_passes import Passes, Refiner
@@ -167,14 +167,18 @@ class Lfmnet:
         figures = _Figures([], data.offset_counts, {})
         count = len(data.rectified.image)
         gain = lenslet_gain(data)
-        passes = Passes(data, plan, network, device, entry.card.scalers, gain, inverse)
+        passes = Passes(data, plan, network, device, entry.card.scalers, gain, start)
         model = {"model": plan.model}
         done: np.ndarray | None = None
         sure: np.ndarray | None = None
         refiner: Refiner | None = None
         for frame in range(count):
             volume: np.ndarray | None = None
-            for progress, volume in passes.run(frame):
+            for step in passes.run(frame):
+                if isinstance(step, Progress):
+                    yield step
+                    continue
+                progress, volume = step
                 shown = _beside(done, volume, frame, count)
                 yield Preview("volume", plan.label(data, shown), progress, provenance=model)
             assert volume is not None
@@ -246,14 +250,14 @@ class Lfmnet:
         return Result(outputs, "volume", provenance)
 
 
-def _inverse(plan: NetworkPlan, device: torch.device) -> Generator[Progress, None, LinearInverse | None]:
+def _start(plan: NetworkPlan, device: torch.device) -> Generator[Progress, None, Start | None]:
     """Build what the network starts from, if it starts from anything; on the CPU where the device is full."""
     try:
-        inverse = plan.inverse(device)
-        if inverse is not None:
-            for done, total in inverse.build_steps():
+        start = plan.make_start(device)
+        if start is not None:
+            for done, total in start.build_steps():
                 yield Progress(done, total, "Computing the optics that the model starts from")
-        return inverse
+        return start
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -262,7 +266,7 @@ def _inverse(plan: NetworkPlan, device: torch.device) -> Generator[Progress, Non
             "The memory is not enough for the optics that the model starts from.",
             "Reconstruct a smaller region.",
         )
-    return (yield from _inverse(plan, pick_device("cpu")))
+    return (yield from _start(plan, pick_device("cpu")))
 
 
 def _parameters(request: Request) -> LfmnetParameters:

@@ -16,13 +16,13 @@ from napari_lfm.methods.refine import start_from
 from napari_lfm.methods.tiling import run_tiles, tiles_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
 
     from napari_lfm.methods.base import Request
     from napari_lfm.methods.lfmnet_plan import NetworkPlan
     from napari_lfm.methods.lightfield_data import LightfieldData
     from napari_lfm.methods.solver import RichardsonLucy
-    from napari_lfm.optics.inverse import LinearInverse
+    from napari_lfm.optics.start import Start
 
 
 class Passes:
@@ -39,7 +39,7 @@ class Passes:
         The card's.
     gain : ndarray, optional
         Brightness of each lenslet in the white frame.
-    inverse : LinearInverse, optional
+    start : LinearInverse or IteratedStart, optional
         For a network that starts from one; built for the frame's lenslets.
 
     Attributes
@@ -58,22 +58,24 @@ class Passes:
         device: torch.device,
         scalers: Mapping[str, float],
         gain: np.ndarray | None,
-        inverse: LinearInverse | None = None,
+        start: Start | None = None,
     ) -> None:
         self.data, self.plan, self.network, self.device = data, plan, network, device
-        self.scalers, self.gain, self.inverse = scalers, gain, inverse
+        self.scalers, self.gain, self.start = scalers, gain, start
         self.scale = 0.0
         self.confidence: np.ndarray | None = None
         self._begun = time.perf_counter()
         self._done = 0
 
-    def run(self, frame: int) -> Iterator[tuple[Progress, np.ndarray]]:
+    def run(self, frame: int) -> Iterator[Progress | tuple[Progress, np.ndarray]]:
         """Reconstruct one frame; yield the volume (z, y, x) after every step, complete at the end."""
         plan = self.plan
         scaled = scale_frame(self.data, frame, self.scalers, self.gain)
         self.scale, self.confidence = scaled.scale, None
         image = torch.from_numpy(np.ascontiguousarray(scaled.image)).to(self.device)
-        start = None if self.inverse is None else self.inverse(image[None])[0].to(self.device)
+        start: torch.Tensor | None = None
+        if self.start is not None:
+            start = (yield from self._made_start(frame, self.start, image)).to(self.device)
         (rows, columns), s = plan.cells, plan.network_voxels
         agreement: Agreement | None = None
         if len(plan.operations) > 1:
@@ -98,6 +100,21 @@ class Passes:
                     sure = resample_lateral(agreement.confidence(), plan.cells, plan.voxels)
                     self.confidence = sure.numpy()
                 yield self._progress(frame, turn, number, len(tiles)), self._volume(shown, scaled.to_volume)
+
+    def _made_start(
+        self, frame: int, start: Start, image: torch.Tensor
+    ) -> Generator[Progress, None, torch.Tensor]:
+        """Return what the network starts from, (channels, y, x)."""
+        which = f", frame {frame + 1} of {self.plan.frames}" if self.plan.frames > 1 else ""
+        steps = start.steps(image[None])
+        while True:
+            try:
+                done, total = next(steps)
+            except StopIteration as end:
+                volumes: torch.Tensor = end.value
+                return volumes[0]
+            if total > 1:
+                yield Progress(done, total, f"Iterations that the network starts from: {done}{which}")
 
     def _volume(self, answer: torch.Tensor, scale: float) -> np.ndarray:
         """Return an answer in grey values, at the sampling that is wanted, as an array of its own."""

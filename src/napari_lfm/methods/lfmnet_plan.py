@@ -21,8 +21,8 @@ from napari_lfm.methods.lightfield_data import LightfieldData, check_input, expe
 from napari_lfm.methods.plan import RUNTIME_BYTES, Plan
 from napari_lfm.methods.refine import refine_plan
 from napari_lfm.methods.tiling import Cost, choose_tile, cost_of, smallest_tile, tiles_of
-from napari_lfm.optics.inverse import InverseSettings, LinearInverse, inverse_bytes, inverse_seconds
 from napari_lfm.optics.psf import CellOptics
+from napari_lfm.optics.start import Start, StartSettings, make_start, start_cost, start_settings
 from napari_lfm.optics.symmetry import IDENTITY, Operation, cell_group
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ class NetworkPlan:
         Flips and turns; the identity first, or alone.
     refine : tuple of (Request, Plan), or None
         The deconvolution that refines the volume.
-    start : tuple of (CellOptics, InverseSettings), or None
-        The linear inverse that the network starts from, by the optics of its card.
+    start : tuple of (CellOptics, InverseSettings or IterationSettings), or None
+        What the network starts from, by the optics of its card.
     cost : Cost
         Of one tile.
     notes : tuple of str
@@ -81,7 +81,7 @@ class NetworkPlan:
     frames: int
     precision: str
     refine: tuple[Request, Plan] | None
-    start: tuple[CellOptics, InverseSettings] | None
+    start: tuple[CellOptics, StartSettings] | None
     cost: Cost
     peak_bytes: int
     notes: tuple[str, ...]
@@ -98,9 +98,9 @@ class NetworkPlan:
             return None
         return replace(self, tile=max(least, min(self.tile, max(self.cells)) // 2))
 
-    def inverse(self, device: torch.device) -> LinearInverse | None:
+    def make_start(self, device: torch.device) -> Start | None:
         """Return what the network starts from, not built yet; None where it starts from nothing."""
-        return None if self.start is None else LinearInverse(*self.start, self.cells, device)
+        return None if self.start is None else make_start(*self.start, self.cells, device)
 
     def label(self, data: LightfieldData, volume: np.ndarray, name: str = "volume") -> xr.DataArray:
         """Give volumes (frames, z, y, x) their place in the world."""
@@ -120,7 +120,9 @@ class NetworkPlan:
         passes = self.tile_count * len(self.operations) * self.frames
         seconds = 0.5 + passes * self.cost.flop / rate
         if self.start is not None:
-            seconds += inverse_seconds(*self.start, self.cells) / max(1, torch.get_num_threads() / 2)
+            start = start_cost(*self.start, self.cells)
+            both = start.building_seconds + start.frame_seconds * self.frames
+            seconds += both / max(1, torch.get_num_threads() / 2)
         if self.refine is not None:
             seconds += self.refine[1].estimate(self.refine[0]).seconds
         return Estimate(shape, dims, self.peak_bytes, seconds, self.notes)
@@ -232,7 +234,10 @@ def make_plan(request: Request, entry: ModelEntry, data: LightfieldData | None =
     held = _held_bytes(cells, n, len(planes.z_um), own, voxels, frames, len(operations))
     fixed = RUNTIME_BYTES + held if where.type == "cpu" else 0
     start = start_of(card, network)
-    building, begun = (0, 0) if start is None else inverse_bytes(*start, cells)
+    building, begun = 0, 0
+    if start is not None:
+        takes = start_cost(*start, cells)
+        building, begun = takes.building_bytes, takes.held_bytes
     if start is not None and max(building, begun) > budget - fixed:
         needs, free = max(building, begun) / 2**30, max(0, budget - fixed) / 2**30
         raise RequestError(
@@ -278,10 +283,10 @@ def make_plan(request: Request, entry: ModelEntry, data: LightfieldData | None =
     return replace(plan, notes=tuple(f"{note}." for note in notes))
 
 
-def start_of(card: ModelCard, network: Any) -> tuple[CellOptics, InverseSettings] | None:
-    """Return the linear inverse that a network starts from; None where it starts from nothing.
+def start_of(card: ModelCard, network: Any) -> tuple[CellOptics, StartSettings] | None:
+    """Return what a network starts from; None where it starts from nothing.
 
-    It is that of the card's optics, as in the training: a microscope that fits only roughly is brought to
+    It is made by the card's optics, as in the training: a microscope that fits only roughly is brought to
     them with the recording.
 
     Raises
@@ -298,7 +303,9 @@ def start_of(card: ModelCard, network: Any) -> tuple[CellOptics, InverseSettings
             "planes lie.",
             "Get the model again.",
         )
-    settings = InverseSettings(tuple(card.z_um), voxels, tuple(network.start_noise))
+    named = {k: getattr(network, k) for k in ("start_voxels", "start_noise", "start_iterations")}
+    settings = start_settings(card.z_um, named)
+    assert settings is not None
     return CellOptics.of(card.optics, card.n_pixels), settings
 
 

@@ -252,7 +252,7 @@ def run_tiles(
     precision : str
         ``float32`` or ``bfloat16``.
     start : tensor, shape (channels, rows * v, columns * v), optional
-        What the network starts from, of the whole image (`napari_lfm.optics.inverse`).
+        What the network starts from, of the whole image (`napari_lfm.optics.start`).
 
     Yields
     ------

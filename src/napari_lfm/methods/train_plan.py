@@ -17,8 +17,8 @@ from napari_lfm.methods.plan import RUNTIME_BYTES
 from napari_lfm.methods.train_baseline import MANY, baseline_geometry
 from napari_lfm.networks.lenslet_net import LensletNet, shapes_only
 from napari_lfm.networks.registry import ARCHITECTURES
-from napari_lfm.optics.inverse import inverse_bytes, inverse_seconds
 from napari_lfm.optics.psf import CellOptics
+from napari_lfm.optics.start import start_cost
 from napari_lfm.simulation.recording import OpticsError
 from napari_lfm.training.config import TrainConfig, make_config, uses_bfloat16
 from napari_lfm.training.lfmnet_paper import PATCH_LENSLETS, PATCHES_PER_FRAME
@@ -238,17 +238,14 @@ def _optics_costs(plan: LfmnetPlan, compare: bool) -> tuple[float, float, int]:
     seconds, held, work = 0.0, 0, 0
     if plan.start is not None:
         optics, cells = CellOptics.of(plan.microscope, plan.n_pixels), (plan.settings.cells,) * 2
-        building, kept = inverse_bytes(optics, plan.start, cells)
-        seconds += inverse_seconds(optics, plan.start, cells, use_cache=False)
-        held, work = kept, max(0, building - kept)
+        start = start_cost(optics, plan.start, cells, use_cache=False)
+        seconds += start.building_seconds
+        held, work = start.held_bytes, max(0, start.building_bytes - start.held_bytes)
     for g in every:
         seconds += g.build_seconds()
         held += g.matrix_bytes(plan.settings.storage)
         work = max(work, g.plane_bytes(), g.vector_bytes())
-    g = geometries[0]
-    py, px = g.period
-    matrix = g.frequencies * g.pixel_channels * g.voxel_channels
-    product = matrix * 6e-10 + (g.pixel_channels + g.voxel_channels) * py * px * 1.2e-8
+    product = geometries[0].product_seconds() + (0.0 if plan.start is None else start.frame_seconds)
     return seconds, product, held + work
 
 

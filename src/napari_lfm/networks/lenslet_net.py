@@ -5,8 +5,8 @@ neighbouring lenslets that keeps the angles apart, then a 2-D U-Net whose output
 What differs from the published network: the output has a chosen number of voxels per lenslet instead of
 one per pixel; nothing depends on the size of the frame (no normalisation over it, no resizing), so that
 tiles agree with the whole; the output is linear in the exposure and not squeezed through a sigmoid.
-It may be given a start, a linear inverse of the optics (`napari_lfm.optics.inverse`): what physics knows need
-not be learned then.
+It may be given a start, volumes that a linear inverse of the optics or a few iterations make
+(`napari_lfm.optics.start`): what physics knows need not be learned then.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _POOLINGS = 2
 _SLOPE = 0.1
 _APERTURES = (1.0, 0.5)
+_MOST_ITERATIONS = 100
 
 
 class EpipolarConvolution(nn.Module):
@@ -168,6 +169,9 @@ class LensletNet(nn.Module):
         Voxels per lenslet of the start; 0: the network has none.
     start_noise : sequence of float
         Regularisations of the start's volumes (`napari_lfm.optics.inverse.InverseSettings.noise`).
+    start_iterations : sequence of int
+        Instead of them, the counts of iterations after which its volumes are taken
+        (`napari_lfm.optics.iterated.IterationSettings.iterations`).
     """
 
     tileable = True
@@ -185,19 +189,24 @@ class LensletNet(nn.Module):
         angular: int = 2,
         start_voxels: int = 0,
         start_noise: Sequence[float] = (),
+        start_iterations: Sequence[int] = (),
     ) -> None:
         super().__init__()
         if len(slopes) < 1:
             raise ValueError("a network needs the epipolar slope of at least one plane")
-        if start_voxels % 1 or (start_voxels > 0) != (len(start_noise) > 0):
-            raise ValueError("a start needs both its voxels per lenslet and its regularisations")
+        volumes = len(start_noise) + len(start_iterations)
+        if start_voxels % 1 or (start_voxels > 0) != (volumes > 0) or (start_noise and start_iterations):
+            raise ValueError("a start needs its voxels per lenslet, and regularisations or iterations")
         if not 0 <= start_voxels <= max(voxels_per_lenslet, 3):
             raise ValueError(f"a start of {start_voxels} voxels per lenslet is none for this network")
         if not all(0 < v < math.inf for v in start_noise):
             raise ValueError("regularisations of the start must be above 0")
+        if any(v % 1 or v < 1 or v > _MOST_ITERATIONS for v in start_iterations):
+            raise ValueError("a start takes whole iterations, 1 to 100")
         self.n_pixels, self.depths, self.voxels_per_lenslet = n_pixels, depths, voxels_per_lenslet
         self.blocks = blocks
         self.start_voxels, self.start_noise = start_voxels, tuple(float(v) for v in start_noise)
+        self.start_iterations, self.start_volumes = tuple(int(v) for v in start_iterations), volumes
         s, top = voxels_per_lenslet, 3 * width
         self.angles = AngularConvolution(n_pixels, angular)
         self.gather = nn.Conv2d(angular * n_pixels**2, lenslet_width, 1)
@@ -210,8 +219,8 @@ class LensletNet(nn.Module):
         self.mix = nn.Conv2d(len(_APERTURES) * len(slopes) + self.start_channels, width, 1)
         if start_voxels:
             # what bright voxels of the start are divided by; set once, by the training
-            self.register_buffer("start_scale", torch.ones(len(self.start_noise)))
-            self.straight = nn.Parameter(torch.zeros(len(self.start_noise), depths))
+            self.register_buffer("start_scale", torch.ones(volumes))
+            self.straight = nn.Parameter(torch.zeros(volumes, depths))
         self.enter = _Pair(width, width)
         self.down1 = _Pair(width, 2 * width)
         self.down2 = _Pair(2 * width, top)
@@ -243,7 +252,7 @@ class LensletNet(nn.Module):
     @property
     def start_channels(self) -> int:
         """Planes of all volumes of the start; 0 where there is none."""
-        return len(self.start_noise) * self.depths
+        return self.start_volumes * self.depths
 
     @property
     def reach_lenslets(self) -> int:
@@ -269,7 +278,7 @@ class LensletNet(nn.Module):
         image : tensor, shape (B, rows * N, columns * N)
             Rectified lenslet images, scaled as the model's card says.
         start : tensor, shape (B, start_channels, rows * start_voxels, columns * start_voxels), optional
-            Linear inverse of `image`, for a network that has a start.
+            For a network that has a start: what `napari_lfm.optics.start` makes of `image`.
 
         Returns
         -------
@@ -310,7 +319,7 @@ class LensletNet(nn.Module):
         fine = self.merge2(torch.cat([self.up2(half), fine], 1))
         out = self.leave(fine)
         if start is not None:
-            volumes = start.reshape(len(start), len(self.start_noise), self.depths, *start.shape[2:])
+            volumes = start.reshape(len(start), self.start_volumes, self.depths, *start.shape[2:])
             out = out + (volumes * self.straight[..., None, None]).sum(1)
         return torch.Tensor(out[..., : rows * s, : columns * s])
 

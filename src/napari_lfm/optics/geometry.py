@@ -169,6 +169,12 @@ class Geometry:
         """Return how long both take, without a cache."""
         return self.psf_seconds() + self.matrix_seconds()
 
+    def product_seconds(self) -> float:
+        """Return how long they take to project one volume, or one frame back."""
+        py, px = self.period
+        matrix = self.frequencies * self.pixel_channels * self.voxel_channels
+        return matrix * 6e-10 + (self.pixel_channels + self.voxel_channels) * py * px * 1.2e-8
+
     def key(self) -> str:
         """Return a hash of everything the operator depends on."""
         planes = [[round(p.z_um, 6), *p.voxels] for p in self.planes]

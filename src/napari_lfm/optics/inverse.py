@@ -21,15 +21,14 @@ import torch
 from torch.nn import functional
 
 from napari_lfm.optics import cache
-from napari_lfm.optics.projector import Geometry, LensletProjector, Plane, Storage
+from napari_lfm.optics.guards import guard_thickness, guarded_planes, widest
+from napari_lfm.optics.projector import Geometry, LensletProjector, Storage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator
 
     from napari_lfm.optics.psf import CellOptics
 
-GUARDS = 3
-"""Coarse planes above and below the volume: light from there is explained there and not in the volume."""
 LARGE_BYTES = 256 << 20
 """Matrices that are larger than this are kept in half precision."""
 VERSION = 1
@@ -56,9 +55,9 @@ class InverseSettings:
     noise: tuple[float, ...]
 
     @property
-    def channels(self) -> int:
-        """Planes of all volumes together."""
-        return len(self.noise) * len(self.z_um)
+    def volumes(self) -> int:
+        """Volumes that are made of one frame."""
+        return len(self.noise)
 
 
 def inverse_geometry(optics: CellOptics, settings: InverseSettings, cells: tuple[int, int]) -> Geometry:
@@ -67,14 +66,9 @@ def inverse_geometry(optics: CellOptics, settings: InverseSettings, cells: tuple
     The frame is surrounded by one half width of the point spread function on every side.
     """
     z, s = settings.z_um, settings.voxels
-    step = _guard_step(settings)
-    fine = [Plane(float(v), (s, s)) for v in z]
-    guards = [Plane(round(min(z) - (k + 1) * step, 6), (1, 1)) for k in range(GUARDS)]
-    guards += [Plane(round(max(z) + (k + 1) * step, 6), (1, 1)) for k in range(GUARDS)]
-    widths = np.array([optics.half_width(p.z_um) for p in fine]).max(0)
-    half = (int(widths[0]), int(widths[1]))
+    half = widest(optics, z)
     wide = (cells[0] + half[0], cells[1] + half[1])
-    return Geometry.plan(optics, [*fine, *guards], wide, margin=(0, 0), max_half_width=half)
+    return Geometry.plan(optics, guarded_planes(z, s), wide, margin=(0, 0), max_half_width=half)
 
 
 def inverse_bytes(
@@ -83,7 +77,7 @@ def inverse_bytes(
     """Return the memory that building the inverse takes at most, and what is held and used afterwards."""
     g = inverse_geometry(optics, settings, cells)
     kept = matrices_bytes(g, settings, storage or inverse_storage(g, settings))
-    volumes = settings.channels * settings.voxels**2
+    volumes = settings.volumes * len(settings.z_um) * settings.voxels**2
     one = 4 * (3 * g.voxel_channels**2 + g.pixel_channels * (3 * g.voxel_channels + volumes))
     # while it is applied: pixels and voxels in the plane of lenslets and of their frequencies, and tables
     py, px = g.period
@@ -110,7 +104,8 @@ def inverse_storage(geometry: Geometry, settings: InverseSettings) -> Storage:
 def matrices_bytes(geometry: Geometry, settings: InverseSettings, storage: Storage) -> int:
     """Return the size of the matrices of all volumes."""
     item = 4 if storage == "float32" else 2
-    return item * geometry.frequencies * geometry.pixel_channels * settings.channels * settings.voxels**2
+    voxels = settings.volumes * len(settings.z_um) * settings.voxels**2
+    return item * geometry.frequencies * geometry.pixel_channels * voxels
 
 
 class LinearInverse:
@@ -204,7 +199,7 @@ class LinearInverse:
         voxel = _parity_scale(full.voxel_tables.channels, full.voxel_tables.pairs)
         spread = torch.empty(g.voxel_channels)
         start = 0
-        thick = _guard_step(s) / _step(s) * s.voxels**2
+        thick = guard_thickness(s.z_um, s.voxels)
         for index, plane in enumerate(g.planes):
             place = full.voxel_tables.place[start : start + plane.channels]
             spread[torch.from_numpy(place)] = 1.0 if index < len(s.z_um) else thick
@@ -255,6 +250,12 @@ class LinearInverse:
         with torch.no_grad(), torch.autocast(self._shell.device.type, enabled=False):
             return self._volumes(image)
 
+    def steps(self, image: torch.Tensor) -> Generator[tuple[int, int], None, torch.Tensor]:
+        """Return the same, as what takes its time does (`napari_lfm.optics.iterated`): in one step."""
+        volumes = self(image)
+        yield 1, 1
+        return volumes
+
     def _volumes(self, image: torch.Tensor) -> torch.Tensor:
         shell, s = self._shell, self.settings.voxels
         (rows, columns), (hy, hx) = self.cells, shell.geometry.half_width
@@ -273,16 +274,6 @@ class LinearInverse:
 def _key_of(geometry: Geometry, settings: InverseSettings, storage: Storage) -> str:
     text = f"{geometry.key()} {settings} {storage} {VERSION}"
     return f"inverse-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
-
-
-def _step(settings: InverseSettings) -> float:
-    z: Sequence[float] = settings.z_um
-    return abs(z[-1] - z[0]) / (len(z) - 1) if len(z) > 1 else 1.0
-
-
-def _guard_step(settings: InverseSettings) -> float:
-    height = abs(settings.z_um[-1] - settings.z_um[0])
-    return max(_step(settings), height / 6)
 
 
 def _parity_scale(channels: int, pairs: int) -> torch.Tensor:

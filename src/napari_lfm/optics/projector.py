@@ -76,15 +76,25 @@ class LensletProjector:
             pass
         return projector
 
+    @property
+    def cached(self) -> bool:
+        """Whether the disk cache holds the operator."""
+        return self.real and not self.streamed and self._found() is not None
+
+    def _found(self) -> np.ndarray | None:
+        g = self.geometry
+        found = cache.load(f"operator-{g.key()}")
+        shape = (g.frequencies, g.pixel_channels, g.voxel_channels)
+        return found if found is not None and found.shape == shape else None
+
     def build_steps(self, use_cache: bool = True) -> Iterator[tuple[int, int]]:
         """Build plane by plane, yielding (planes done, planes in all) so that it can be cancelled."""
         g = self.geometry
         total = len(g.planes)
         key = f"operator-{g.key()}"
         if use_cache and self.real and not self.streamed:
-            found = cache.load(key)
-            shape = (g.frequencies, g.pixel_channels, g.voxel_channels)
-            if found is not None and found.shape == shape:
+            found = self._found()
+            if found is not None:
                 self.matrix = torch.from_numpy(np.array(found)).to(self.device, self._dtype)
                 yield total, total
                 return

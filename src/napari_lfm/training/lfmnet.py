@@ -9,11 +9,12 @@ import torch
 
 from napari_lfm.core.metrics import pearson, psnr_db
 from napari_lfm.networks.lenslet_net import LensletNet
-from napari_lfm.optics.inverse import VERSION, LinearInverse
+from napari_lfm.optics.iterated import IteratedStart, IterationSettings
 from napari_lfm.optics.projector import Geometry, LensletProjector, Plane
 from napari_lfm.optics.psf import CellOptics
+from napari_lfm.optics.start import Start, make_start, start_version
 from napari_lfm.training.lfmnet_plan import LARGE_N
-from napari_lfm.training.lightfield_pairs import LightfieldPairs, Pair, bright_level
+from napari_lfm.training.lightfield_pairs import LightfieldPairs, Pair, bright_level, joined, turned
 from napari_lfm.training.losses import SignalWeighted, combine, target_scale
 from napari_lfm.training.task import BaseTask, Validation
 
@@ -70,7 +71,8 @@ class LfmnetTask(BaseTask):
         self._baseline = baseline
         self._signal = SignalWeighted()
         self._projector: LensletProjector | None = None
-        self._inverse = self._linear_inverse()
+        self._start = self._make_start()
+        self._recordings: dict[int, tuple[Pair, torch.Tensor]] = {}
         self._validation: list[Pair] = []
         self._given: list[dict[str, torch.Tensor]] = []
         self._baseline_volumes: list[np.ndarray] = []
@@ -92,9 +94,9 @@ class LfmnetTask(BaseTask):
             yield done, total, "Computing the optics"
         for done, total in self._build_projector():
             yield done, total, "Computing the optics to project back with"
-        if self._inverse is not None:
+        if self._start is not None:
             # a training set is made once; the disk cache is for what is used again
-            for done, total in self._inverse.build_steps(use_cache=False):
+            for done, total in self._start.build_steps(use_cache=False):
                 yield done, total, "Computing the optics to start from"
         count = self.plan.settings.pool
         peaks, starts = [], []
@@ -106,12 +108,20 @@ class LfmnetTask(BaseTask):
         # typical bright voxels become 1: stored, so that it is the same ever after
         lit = [p for p in peaks if p > 0]
         self.output_scale = round(self._bright(lit), 4) if lit else 1.0
-        if self._inverse is not None:
+        if self._start is not None:
             bright = [s for s, p in zip(starts, peaks, strict=True) if p > 0]
             network: Any = self.modules["network"]
             if bright:
                 network.start_scale.copy_(torch.tensor(np.median(bright, 0)).clamp(min=1e-6))
+            if isinstance(self._start, IteratedStart):
+                self._begin_with_the_last(network)
         yield from self._validation_set()
+
+    def _begin_with_the_last(self, network: Any) -> None:
+        """Make the last volume of an iterated start the network's first answer: it is a fair one."""
+        fine = (self.plan.voxels_per_lenslet / network.start_voxels) ** 2  # light adds up
+        with torch.no_grad():
+            network.straight[-1] = network.start_scale[-1] / fine / self.output_scale
 
     def _bright(self, peaks: list[float]) -> float:
         """Return the brightness that the network calls 1, from those of the first scenes."""
@@ -128,28 +138,28 @@ class LfmnetTask(BaseTask):
         self._projector = LensletProjector(geometry, self._device, p.settings.storage)
         yield from self._projector.build_steps(use_cache=False)
 
-    def _linear_inverse(self) -> LinearInverse | None:
+    def _make_start(self) -> Start | None:
         p = self.plan
         if p.start is None:
             return None
         cells = (p.settings.cells, p.settings.cells)
-        return LinearInverse(CellOptics.of(p.microscope, p.n_pixels), p.start, cells, self._device)
+        return make_start(CellOptics.of(p.microscope, p.n_pixels), p.start, cells, self._device)
 
     def _start_levels(self, image: torch.Tensor) -> list[float]:
         """Return what counts as bright in each volume of a frame's start."""
-        if self._inverse is None:
+        if self._start is None:
             return []
-        volumes = self.start_of(image)[0].chunk(len(self._inverse.settings.noise))
+        volumes = self.start_of(image)[0].chunk(self._start.settings.volumes)
         return [bright_level(v.cpu()) for v in volumes]
 
     def _inputs(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return what the network is given for frames."""
-        return {"image": image} if self._inverse is None else {"image": image, "start": self.start_of(image)}
+        return {"image": image} if self._start is None else {"image": image, "start": self.start_of(image)}
 
     def start_of(self, image: torch.Tensor) -> torch.Tensor:
         """Return what the network starts from, for frames (B, rows * N, columns * N)."""
-        assert self._inverse is not None
-        return self._inverse(image)
+        assert self._start is not None
+        return self._start(image)
 
     @property
     def _projected_voxels(self) -> int:
@@ -185,8 +195,25 @@ class LfmnetTask(BaseTask):
 
     def batch(self, index: int) -> dict[str, torch.Tensor]:
         """Return frames and the volumes that the network should give for them."""
+        if isinstance(self.plan.start, IterationSettings):
+            return self._batch_of_recordings(index)
         pair = self.pairs.batch(index, self.batch_size)
         return {**self._inputs(pair.image), "volume": pair.volume / self.output_scale}
+
+    def _batch_of_recordings(self, index: int) -> dict[str, torch.Tensor]:
+        """Return recordings with starts that were iterated once: doing it anew would take too long."""
+        pairs, starts = [], []
+        for which, operation in self.pairs.draw(index, self.batch_size):
+            if which not in self._recordings:
+                pair = self.pairs.recording(which)
+                start = self.start_of(pair.image).half().cpu()
+                self._recordings[which] = Pair(pair.image.half(), pair.volume.half()), start
+            pair, start = self._recordings[which]
+            pairs.append(pair.turned(operation))
+            starts.append(turned(start, operation))
+        pair = joined(pairs)
+        volume = pair.volume.float() / self.output_scale
+        return {"image": pair.image.float(), "start": torch.cat(starts).float(), "volume": volume}
 
     def loss(self, phase: str, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return the signal-weighted loss, the squares and the re-projection, relative to an empty volume."""
@@ -252,5 +279,5 @@ class LfmnetTask(BaseTask):
             "reprojection": REPROJECTION_WEIGHT,
             # constants that no plan holds: a training goes on with the same ones
             "network": self.plan.network,
-            "inverse": VERSION,
+            "inverse": start_version(self.plan.start),
         }

@@ -11,11 +11,14 @@ import numpy as np
 from napari_lfm.core.problems import RequestError
 from napari_lfm.lightfield.slopes import slope_at_depth
 from napari_lfm.optics.inverse import InverseSettings
+from napari_lfm.optics.iterated import IterationSettings
+from napari_lfm.optics.start import start_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from napari_lfm.optics.microscope import Microscope
+    from napari_lfm.optics.start import StartSettings
     from napari_lfm.training.lightfield_pairs import PairSettings
 
 SPECIMENS: dict[str, tuple[str, ...]] = {
@@ -34,8 +37,8 @@ START_NOISE = (3.0, 0.3)
 START_VOXELS = 3
 LARGE_N = 21
 """More pixels per lenslet than this are many: optics and frames are then made as small as they may be."""
-LARGE_START_VOXELS, LARGE_START_NOISE = 2, (1.0,)
-"""There the start is coarser and one volume: its matrices grow with both."""
+LARGE_START_VOXELS, LARGE_START_ITERATIONS = 2, (4, 16)
+"""There, light from far beyond a frame's edges reaches in: iterations know, a linear inverse does not."""
 
 
 @dataclass(frozen=True)
@@ -139,18 +142,18 @@ class LfmnetPlan:
             "voxels_per_lenslet": self.voxels_per_lenslet,
             "slopes": [round(v, 6) for v in self.slopes],
             **SIZES[self.size].arguments,
-            "start_voxels": start.voxels,
-            "start_noise": list(start.noise),
+            **start_arguments(start),
         }
 
     @property
-    def start(self) -> InverseSettings | None:
-        """The linear inverse that the network starts from; the published one has none."""
+    def start(self) -> StartSettings | None:
+        """What the network starts from; the published one has nothing."""
         if self.size == "paper":
             return None
-        large = self.n_pixels > LARGE_N
-        most, noise = (LARGE_START_VOXELS, LARGE_START_NOISE) if large else (START_VOXELS, START_NOISE)
-        return InverseSettings(self.z_um, min(most, self.voxels_per_lenslet), noise)
+        most = self.voxels_per_lenslet
+        if self.n_pixels > LARGE_N:
+            return IterationSettings(self.z_um, min(LARGE_START_VOXELS, most), LARGE_START_ITERATIONS)
+        return InverseSettings(self.z_um, min(START_VOXELS, most), START_NOISE)
 
     def record(self) -> dict[str, Any]:
         """Return the plan JSON-ready, for the card."""

@@ -2,8 +2,9 @@
 
 A pool of scenes is imaged once each through the lenslet projector of slightly wrong optics, noise free.
 A training pair then costs little: imaging is linear, so sums of pool members under the symmetries of the
-lattice are pairs too, and the camera's noise is drawn anew every time. Everything is a function of the
-seed and the step, so a resumed training sees what an uninterrupted one would have seen.
+lattice are pairs too, and the camera's noise is drawn anew every time. Where a training computes something
+costly of every frame, recordings are made once each and only turned and flipped later. Everything is a
+function of the seed and the step, so a resumed training sees what an uninterrupted one would have seen.
 """
 
 from __future__ import annotations
@@ -102,6 +103,10 @@ class Pair:
 
     image: torch.Tensor
     volume: torch.Tensor
+
+    def turned(self, operation: int) -> Pair:
+        """Return both under one of the eight symmetries of the square lattice, 0 to 7."""
+        return Pair(turned(self.image, operation), turned(self.volume, operation))
 
 
 @dataclass
@@ -302,18 +307,33 @@ class LightfieldPairs:
     def batch(self, step: int, size: int) -> Pair:
         """Return the recorded frames and volumes of a training step; the same step gives the same pairs."""
         rng = np.random.default_rng([self.seed, 1 << 20, step])
-        known = min(self.settings.most, self.settings.pool + step // self.settings.fresh_every)
-        pairs = [self._mixed(rng, known) for _ in range(size)]
-        return _joined([self.recorded(pair, rng) for pair in pairs])
+        pairs = [self._mixed(rng, self._known(step)) for _ in range(size)]
+        return joined([self.recorded(pair, rng) for pair in pairs])
 
-    def _mixed(self, rng: np.random.Generator, known: int) -> Pair:
+    def _known(self, step: int) -> int:
+        """Return how many scenes there are at a step."""
+        return min(self.settings.most, self.settings.pool + step // self.settings.fresh_every)
+
+    def draw(self, step: int, size: int) -> list[tuple[int, int]]:
+        """Return which recordings (`recording`) a step shows, and under which symmetry (`turned`) each."""
+        rng = np.random.default_rng([self.seed, 1 << 20, step])
+        known = self._known(step)
+        return [(int(rng.integers(known)), int(rng.integers(8))) for _ in range(size)]
+
+    def recording(self, index: int) -> Pair:
+        """Return recording `index`: its own scene, at times with earlier ones, as a camera sees it."""
+        rng = np.random.default_rng([self.seed, 1 << 21, index])
+        return self.recorded(self._mixed(rng, max(index + 1, self.settings.pool), index), rng)
+
+    def _mixed(self, rng: np.random.Generator, known: int, first: int | None = None) -> Pair:
         """Return a sum of one to three pool members, each turned and flipped at random."""
         count = int(rng.choice([1, 2, 3], p=[0.65, 0.25, 0.1]))
         image: torch.Tensor | None = None
         volume: torch.Tensor | None = None
         for k in range(count):
             weight = 1.0 if k == 0 else float(np.exp(rng.normal(0, 1)))
-            part = turned(self.scene_pair(int(rng.integers(known))), int(rng.integers(8)))
+            index = int(rng.integers(known)) if k or first is None else first
+            part = self.scene_pair(index).turned(int(rng.integers(8)))
             one, many = part.image.float() * weight, part.volume.float() * weight
             image = one if image is None else image + one
             volume = many if volume is None else volume + many
@@ -339,19 +359,17 @@ class LightfieldPairs:
         return Pair(image / scale, pair.volume / (level * scale))
 
 
-def turned(pair: Pair, operation: int) -> Pair:
-    """Return a pair under one of the eight symmetries of the square lattice, 0 to 7."""
-    image, volume = pair.image, pair.volume
+def turned(data: torch.Tensor, operation: int) -> torch.Tensor:
+    """Return frames or volumes (..., y, x) under one of the lattice's eight symmetries, 0 to 7."""
     if operation & 1:
-        image, volume = image.flip(-1), volume.flip(-1)
+        data = data.flip(-1)
     if operation & 2:
-        image, volume = image.flip(-2), volume.flip(-2)
-    if operation & 4:
-        image, volume = image.mT, volume.mT
-    return Pair(image, volume)
+        data = data.flip(-2)
+    return data.mT if operation & 4 else data
 
 
-def _joined(pairs: list[Pair]) -> Pair:
+def joined(pairs: list[Pair]) -> Pair:
+    """Return single pairs as one batch."""
     return Pair(torch.cat([p.image for p in pairs]), torch.cat([p.volume for p in pairs]))
 
 
