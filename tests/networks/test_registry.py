@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -146,6 +147,14 @@ def test_the_best_model(homes: Homes, make_model: Make, make_card: Make) -> None
     assert best() == "new"
     make_model(user / "scored", id="scored", date="2025-01-01", scores=[{"psnr_db": 20.0}])
     assert best() == "scored"
+    compared = [{"psnr_db": 40.0, "baseline_psnr_db": 39.5}]
+    make_model(user / "hardly", id="hardly", date="2026-12-01", scores=compared)
+    assert best() == "scored"  # a minute's training does not push a good one aside
+    for name in ("old", "new", "scored"):
+        shutil.rmtree(user / name)
+    assert best() == "fits"
+    make_model(user / "learned", id="learned", scores=[{"psnr_db": 30.0, "baseline_psnr_db": 28.0}])
+    assert best() == "learned"
 
 
 def test_a_network_is_opened_ready_to_use(homes: Homes, make_model: Make) -> None:

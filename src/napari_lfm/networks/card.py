@@ -104,6 +104,15 @@ class ModelCard(BaseModel):
         values = [float(v) for v in found if isinstance(v, int | float) and not isinstance(v, bool)]
         return sum(values) / len(values) if values else None
 
+    @property
+    def gain_db(self) -> float | None:
+        """How far it was ahead of Richardson-Lucy when it was validated, None where nobody compared."""
+        for score in self.scores:
+            own, other = score.get("psnr_db"), score.get("baseline_psnr_db")
+            if isinstance(own, int | float) and isinstance(other, int | float):
+                return float(own) - float(other)
+        return None
+
 
 def parse_card(text: str | bytes, where: str) -> ModelCard:
     """Return the card in a JSON text.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,10 @@ ARCHITECTURES: dict[str, str] = {
 _HERE = Path(__file__).parent
 
 
+LEAST_GAIN_DB = 1.0
+"""A model that is ahead of Richardson-Lucy by less goes after those that are ahead by more."""
+
+
 @dataclass(frozen=True)
 class ModelEntry:
     """One model in the list.
@@ -42,6 +47,17 @@ class ModelEntry:
     folder: Path
     source: Source
     problem: str = ""
+
+    @property
+    def preference(self) -> tuple[bool, bool, float, str]:
+        """What of several models that fit alike is largest for the one to take.
+
+        A user's own goes before a bundled one, unless it was hardly trained: it has to be ahead of
+        Richardson-Lucy by `LEAST_GAIN_DB` where both were compared.
+        """
+        gain, score = self.card.gain_db, self.card.score_db
+        learned = gain is None or gain >= LEAST_GAIN_DB
+        return learned, self.source == "user", -math.inf if score is None else score, self.card.date
 
 
 def bundled_model_dir() -> Path:

@@ -54,7 +54,8 @@ def best_model(method: str, microscope: Microscope, n_pixels: int | None = None)
     """Return the installed model that fits best, None where none does.
 
     What matches goes before what must be resampled, and that before cards that do not tell their optics;
-    then the user's before the bundled ones, then the better score, then the newer.
+    then those that learned something, the user's before the bundled ones, the better score, the newer
+    (`ModelEntry.preference`).
 
     Parameters
     ----------
@@ -63,23 +64,18 @@ def best_model(method: str, microscope: Microscope, n_pixels: int | None = None)
     n_pixels : int, optional
         Pixels per lenslet of the recording; default the microscope's.
     """
-
-    def newest_last(entry: ModelEntry) -> tuple[float, str]:
-        score = entry.card.score_db
-        return (float("-inf") if score is None else score, entry.card.date)
-
-    ranked: list[tuple[int, bool, ModelEntry]] = []
+    ranked: list[tuple[int, ModelEntry]] = []
     for entry in list_models(method):
         if entry.problem or entry.source == "remote":
             continue
         verdict = check_card(entry.card, microscope, n_pixels).verdict
         if verdict != "refused":
             rank = 2 if entry.card.microscope is None else {"matches": 0, "resample": 1}[verdict]
-            ranked.append((rank, entry.source != "user", entry))
+            ranked.append((rank, entry))
     if not ranked:
         return None
-    first = min(r[:2] for r in ranked)
-    return max((r[2] for r in ranked if r[:2] == first), key=newest_last)
+    first = min(rank for rank, _ in ranked)
+    return max((entry for rank, entry in ranked if rank == first), key=lambda e: e.preference)
 
 
 def build_network(card: ModelCard) -> nn.Module:

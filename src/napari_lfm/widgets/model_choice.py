@@ -96,8 +96,8 @@ def offers(
         key = str(entry.folder) if name in seen else entry.card.id
         seen.add(name)
         found.append(_offer(entry, key, microscope, n_pixels))
-    found.sort(key=lambda o: _score(o.entry), reverse=True)
-    found.sort(key=lambda o: (_ORDER.index(o.verdict), o.entry.source != "user"))
+    found.sort(key=lambda o: o.entry.preference, reverse=True)
+    found.sort(key=lambda o: _ORDER.index(o.verdict))
     return found
 
 
@@ -111,11 +111,6 @@ def _offer(entry: ModelEntry, key: str, microscope: Microscope | None, n_pixels:
     fit = check_card(entry.card, microscope, n_pixels)
     unchecked = fit.verdict == "matches" and entry.card.microscope is None
     return Offer(entry, key, "unchecked" if unchecked else fit.verdict, fit.reasons, fit.z_scale)
-
-
-def _score(entry: ModelEntry) -> tuple[float, str]:
-    score = entry.card.score_db
-    return (float("-inf") if score is None else score, entry.card.date)
 
 
 def fit_html(offer: Offer) -> str:
