@@ -13,6 +13,7 @@ import xarray as xr
 from napari_lfm.core.events import Event, Preview, Progress, Result
 from napari_lfm.core.labelled import labelled, origin_of, spacing_of
 from napari_lfm.core.problems import RequestError
+from napari_lfm.methods import lfmnet_plan
 from napari_lfm.methods.base import Method, Request, get_method, make_parameters
 
 if TYPE_CHECKING:
@@ -517,3 +518,17 @@ def test_flips_of_tiles_are_flips_of_the_whole(make: Make, nets: Nets) -> None:
         a, b = last.outputs[name], whole.outputs[name]
         assert isinstance(b, xr.DataArray)
         np.testing.assert_allclose(a, b, atol=1e-3 * float(b.max()))
+
+
+@pytest.mark.parametrize(("native", "long", "expected"), [
+    (True, True, "bfloat16"), (True, False, "float32"), (False, True, "float32"),
+])  # fmt: skip
+def test_long_runs_take_sixteen_bits_where_they_are_faster(
+    make: Make, paper: Any, monkeypatch: pytest.MonkeyPatch, native: bool, long: bool, expected: str
+) -> None:
+    monkeypatch.setattr(lfmnet_plan, "half_is_native", lambda _: native)
+    monkeypatch.setattr(lfmnet_plan, "LONG_FLOP", 0 if long else 1e18)
+    request, entry = lfmnet_plan.settle(make())
+    assert lfmnet_plan.make_plan(request, entry).precision == expected
+    request, entry = lfmnet_plan.settle(make(precision="float32"))
+    assert lfmnet_plan.make_plan(request, entry).precision == "float32"

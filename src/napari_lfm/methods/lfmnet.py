@@ -49,7 +49,8 @@ class LfmnetParameters(Parameters):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", json_schema_extra={"advanced": True}
     )
-    """Numbers that the network computes with; auto takes bfloat16 on CUDA devices and float32 elsewhere."""
+    """Numbers that the network computes with; auto takes bfloat16 on CUDA devices, and on processors that
+    multiply it where a frame takes long; float32 elsewhere."""
     tile_lenslets: int = Field(default=0, ge=0, le=4096, json_schema_extra={"advanced": True})
     """Side of the tiles that the image is worked on in, overlap included, in lenslets; 0: the whole image
     where the memory allows it."""

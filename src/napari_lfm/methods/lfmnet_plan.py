@@ -21,6 +21,7 @@ from napari_lfm.methods.lightfield_data import LightfieldData, check_input, expe
 from napari_lfm.methods.plan import RUNTIME_BYTES, Plan
 from napari_lfm.methods.refine import refine_plan
 from napari_lfm.methods.tiling import Cost, choose_tile, cost_of, smallest_tile, tiles_of
+from napari_lfm.networks.conv4d import half_is_native
 from napari_lfm.optics.psf import CellOptics
 from napari_lfm.optics.start import Start, StartSettings, make_start, start_cost, start_settings
 from napari_lfm.optics.symmetry import IDENTITY, Operation, cell_group
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 _FLOPS = {"cuda": 2e13, "mps": 2e12}
 _FLOPS_PER_THREAD = 4e10
 """Operations per second, measured: convolutions of both profiles in float32 on a CPU."""
+
+LONG_FLOP = 1e12
+"""A frame that takes more is worth 16 bits on processors that multiply them; others lose digits for nothing."""
 
 
 @dataclass(frozen=True)
@@ -229,7 +233,9 @@ def make_plan(request: Request, entry: ModelEntry, data: LightfieldData | None =
         notes.append(f"The model gives {own} voxels per lenslet; its volume is resampled to {voxels}")
     precision = parameters.precision
     if precision == "auto":
-        precision = "bfloat16" if where.type == "cuda" else "float32"
+        long = cost_of(card, n, cells).flop > LONG_FLOP
+        half = where.type == "cuda" or (where.type == "cpu" and long and half_is_native(where))
+        precision = "bfloat16" if half else "float32"
     operations = cell_group(True) if parameters.confidence == "flips" else (IDENTITY,)
     held = _held_bytes(cells, n, len(planes.z_um), own, voxels, frames, len(operations))
     fixed = RUNTIME_BYTES + held if where.type == "cpu" else 0
