@@ -41,7 +41,7 @@ _FLOPS_PER_THREAD = 4e10
 """Operations per second, measured: convolutions of both profiles in float32 on a CPU."""
 
 LONG_FLOP = 1e12
-"""A frame that takes more is worth 16 bits on processors that multiply them; others lose digits for nothing."""
+"""A frame that takes more is worth 16 bits on processors that multiply them; others keep their digits."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,114 @@
+"""Foreground and background of a light field: sources that stand out of haze and scattered light.
+
+Views of a hazy specimen are nearly alike: as a matrix (views x lenslets) the haze has a low rank, while a
+source moves from view to view and has not. Song et al. (IEEE Trans. Comput. Imaging 6, 1017 (2020)) take the
+largest singular component for the background. Where few sources lie in little haze that component is
+the brightest source itself; the default here fits the low rank to what lies below the sources
+instead, and is the same where haze rules.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from napari_lfm.core.problems import RequestError
+
+Way = Literal["robust", "largest", "none"]
+WAYS: tuple[Way, ...] = ("robust", "largest", "none")
+_ROUNDS = 12
+_ABOVE = 1.5
+"""Values further above the background than this many times the noise are sources, and cut off."""
+_GAUSSIAN = 1.4826
+
+
+def split_background(field: np.ndarray, way: Way = "robust", rank: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Return the background and the foreground of a light field.
+
+    Parameters
+    ----------
+    field : ndarray, shape (v, u, t, s)
+        One frame; dark subtracted, divided by the white frame where there is one.
+    way : {"robust", "largest", "none"}
+        ``robust``: a low rank below the sources; ``largest``: the largest singular components, as
+        published; ``none``: no background.
+    rank : int
+        Components.
+
+    Returns
+    -------
+    background, foreground : ndarray, shape (v, u, t, s), float32
+        Their sum is `field`, except where the foreground would be negative: there it is 0.
+
+    Raises
+    ------
+    RequestError
+        If the field holds values that are no numbers.
+    """
+    nv, nu, nt, ns = field.shape
+    matrix = np.ascontiguousarray(field, np.float32).reshape(nv * nu, nt * ns)
+    if not np.isfinite(matrix).all():
+        raise RequestError("The light field holds values that are no numbers.", "Replace them, e.g. by 0.")
+    if way == "none":
+        low = np.zeros_like(matrix)
+    elif way == "largest":
+        low = _low_rank(matrix, rank)
+    else:
+        low = _below(matrix, rank)
+    background = low.reshape(field.shape)
+    return background, np.maximum(field - background, 0).astype(np.float32)
+
+
+def temporal_activity(movie: np.ndarray) -> np.ndarray:
+    """Return what changes in a movie: the standard deviation over time of every pixel of every view.
+
+    Active neurons stand out, whatever glows all the time does not.
+
+    Parameters
+    ----------
+    movie : ndarray, shape (frames, v, u, t, s)
+
+    Returns
+    -------
+    ndarray, shape (v, u, t, s), float32
+        The noise, which every pixel has, is taken off: in quadrature, the median of all pixels.
+    """
+    spread = np.asarray(movie.std(0, dtype=np.float64), np.float32)
+    quiet = np.float32(np.median(spread))
+    return np.sqrt(np.maximum(spread**2 - quiet**2, 0))
+
+
+def _below(matrix: np.ndarray, rank: int) -> np.ndarray:
+    """Return a low rank that runs below what stands out: cut off, fit, and again."""
+    # start from medians: over lenslets for the shading of the views, over views for the haze
+    view = np.median(matrix, 1, keepdims=True)
+    place = np.median(matrix, 0, keepdims=True)
+    middle = float(np.median(view))
+    low = view @ place / middle if abs(middle) > 1e-12 else np.broadcast_to(place, matrix.shape)
+    for _ in range(_ROUNDS):
+        excess = matrix - low
+        noise = _GAUSSIAN * float(np.median(np.abs(excess - np.median(excess))))
+        fitted = _low_rank(np.minimum(matrix, low + _ABOVE * noise), rank)
+        moved = float(np.abs(fitted - low).max())
+        low = fitted
+        if moved < 0.02 * max(noise, 1e-12):
+            break
+    return np.asarray(low, np.float32)
+
+
+def _low_rank(matrix: np.ndarray, rank: int) -> np.ndarray:
+    """Return the largest singular components, by subspace iteration from the row means."""
+    rank = min(rank, *matrix.shape)
+    if rank == 1:
+        right = matrix.mean(0)
+        for _ in range(6):
+            left = matrix @ right
+            size = np.linalg.norm(left)
+            if size < 1e-20:
+                return np.zeros_like(matrix)
+            left /= size
+            right = left @ matrix
+        return np.outer(left, right)
+    left, values, right = np.linalg.svd(matrix, full_matrices=False)
+    return np.asarray((left[:, :rank] * values[:rank]) @ right[:rank])
