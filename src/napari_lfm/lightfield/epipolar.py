@@ -62,7 +62,9 @@ def find_seeds(view: np.ndarray, threshold: float = 0.1, min_distance: int = 1) 
     if top <= 0:
         empty = np.zeros(0)
         return Seeds(empty, empty, empty)
-    at = peak_local_max(view, min_distance=min_distance, threshold_abs=threshold * top, exclude_border=False)
+    at: np.ndarray = peak_local_max(  # type: ignore[no-untyped-call]
+        view, min_distance=min_distance, threshold_abs=threshold * top, exclude_border=False
+    )
     fine = np.array([_parabola(view, *place) for place in at]).reshape(-1, 2)
     return Seeds(fine[:, 0], fine[:, 1], np.array([float(view[tuple(p)]) for p in at]))
 

@@ -76,7 +76,7 @@ def temporal_activity(movie: np.ndarray) -> np.ndarray:
     """
     spread = np.asarray(movie.std(0, dtype=np.float64), np.float32)
     quiet = np.float32(np.median(spread))
-    return np.sqrt(np.maximum(spread**2 - quiet**2, 0))
+    return np.asarray(np.sqrt(np.maximum(spread**2 - quiet**2, 0)))
 
 
 def _below(matrix: np.ndarray, rank: int) -> np.ndarray:
