@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-_SUPPORT = 0.3
-"""Bins count to a peak as long as they are higher than this share of it, and not beyond a valley."""
+_SUPPORT = 0.2
+"""Bins count to a peak by how much they are higher than this share of it, and not beyond a valley."""
 
 
 def centre_of(curve: np.ndarray, z_um: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -23,8 +23,9 @@ def centre_of(curve: np.ndarray, z_um: np.ndarray) -> tuple[np.ndarray, np.ndarr
         Centroid and standard deviation over the peak's support, and the peak's value.
     """
     peak = curve.argmax(1)
-    inside = _support(curve, peak)
-    weight = np.where(inside, curve, 0.0)
+    # what sticks out: a bin at the edge of the support comes in with no weight, so that nothing jumps
+    top = curve[np.arange(len(curve)), peak][:, None]
+    weight = np.where(_support(curve, peak), curve - _SUPPORT * top, 0.0)
     total = weight.sum(1)
     total = np.where(total > 0, total, 1.0)
     middle = (weight * z_um).sum(1) / total
@@ -52,7 +53,7 @@ def peaks_of(
         if left[peak] < threshold or left[peak] <= 0:
             break
         inside = _support(left[None], np.array([peak]))[0]
-        weight = left * inside
+        weight = (left - _SUPPORT * left[peak]) * inside
         z = float((weight * z_um).sum() / weight.sum())
         width = float(np.sqrt((weight * (z_um - z) ** 2).sum() / weight.sum()))
         out.append((z, width, float(left[peak])))
