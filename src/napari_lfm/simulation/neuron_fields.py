@@ -162,20 +162,28 @@ class NeuronFields:
         out._projector = self._projector
         return out
 
-    def clean(self, index: int) -> NeuronField:
-        """Return field `index` without haze and noise."""
+    def clean(self, index: int, neurons: np.ndarray | None = None) -> NeuronField:
+        """Return field `index` without haze and noise.
+
+        Parameters
+        ----------
+        index : int
+        neurons : ndarray, shape (n, 5), optional
+            As `NeuronField.neurons`; default drawn.
+        """
         if self._projector is None:
             for _ in self.prepare():
                 pass
         assert self._projector is not None
         g, s = self._projector.geometry, self.settings
         rng = np.random.default_rng([self.seed, 1, index])
-        neurons = self._places(rng, g.margin[0])
+        if neurons is None:
+            neurons = self._places(rng, g.margin[0])
         scene = Scene(tuple(self._body(n, rng) for n in neurons))
         step = self.lenslet_um / s.voxels
         count = g.volume_cells[0] * s.voxels
         start = -(count - 1) / 2 * step
-        depths = self._depths()
+        depths = [p.z_um for p in g.planes]
         grid = Grid((len(depths), count, count), (s.z_step_um, step, step), (depths[0], start, start))
         with torch.no_grad():
             image = self._projector.forward(rasterise(scene, grid, self.device)[None]).cpu()

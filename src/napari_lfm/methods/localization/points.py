@@ -1,0 +1,219 @@
+"""From a light field to points: seeds, depth curves along both directions and many rows, rays, merging.
+
+Beyond Song et al. (ICASSP 2021), who read depth off one epipolar image through the central row: evidence of
+both directions and of the rows that the source runs through is put together, depths lie between bins, x and
+y come from the rays of all views, every point has an uncertainty, and several detections of one neuron become
+one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_lfm.lightfield.epipolar import (
+    Direction,
+    Seeds,
+    brightest_one,
+    central_view,
+    epipolar_windows,
+    find_seeds,
+)
+from napari_lfm.lightfield.purify import Way, split_background
+from napari_lfm.lightfield.rays import refine_across
+from napari_lfm.networks.depth_curve import centre_of, peaks_of
+
+if TYPE_CHECKING:
+    from napari_lfm.methods.localization.finders import DepthFinder
+
+DIRECTIONS: tuple[Direction, ...] = ("x", "y")
+
+
+@dataclass(frozen=True)
+class Sigma:
+    """How a depth's uncertainty follows from its curve: ``sqrt(floor^2 + (share * width)^2) / height^fade``.
+
+    Attributes
+    ----------
+    floor_um, share, fade : float
+        Fitted so that 68 % of errors lie within one sigma (`napari_lfm.training.cista_card`).
+    """
+
+    floor_um: float = 0.3
+    share: float = 0.3
+    fade: float = 1.0
+
+    def of(self, width_um: np.ndarray, height: np.ndarray) -> np.ndarray:
+        """Return sigma_z in um."""
+        spread = np.sqrt(self.floor_um**2 + (self.share * np.asarray(width_um)) ** 2)
+        return np.asarray(spread / np.clip(height, 0.05, 1) ** self.fade)
+
+
+@dataclass(frozen=True)
+class PointOptions:
+    """How points are looked for.
+
+    Attributes
+    ----------
+    purify : str
+        See `split_background`.
+    seed_threshold : float
+        Share of the brightest peak of the central view.
+    rows : int
+        Rows of views on either side of the central one whose evidence counts.
+    confidence : float
+        Height of the depth curve below which there is no point.
+    merge_um : float
+        Points nearer to each other than this are one neuron.
+    per_seed : int
+        Depths that one seed may have: neurons one above the other.
+    """
+
+    purify: Way = "robust"
+    seed_threshold: float = 0.1
+    rows: int = 4
+    confidence: float = 0.25
+    merge_um: float = 6.0
+    per_seed: int = 2
+
+
+@dataclass(frozen=True)
+class Found:
+    """Points in lenslets and micrometres of depth, the surest first.
+
+    Attributes
+    ----------
+    z_um, t, s : ndarray, shape (n,)
+        Depth, lenslet row and column.
+    confidence, sigma_z_um, snr, width_um : ndarray, shape (n,)
+    curve : ndarray, shape (n, depths)
+        Depth curves, each of the seed that its point comes from.
+    at_edge : ndarray of bool, shape (n,)
+        The depth lies at the end of the range: it may be further out.
+    """
+
+    z_um: np.ndarray
+    t: np.ndarray
+    s: np.ndarray
+    confidence: np.ndarray
+    sigma_z_um: np.ndarray
+    snr: np.ndarray
+    width_um: np.ndarray
+    curve: np.ndarray
+    at_edge: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+
+    def __len__(self) -> int:
+        return len(self.z_um)
+
+    def taken(self, index: np.ndarray) -> Found:
+        """Return some of them."""
+        return Found(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class Localizer:
+    """Finds the sources of light fields of one microscope.
+
+    Parameters
+    ----------
+    finder : DepthFinder
+    slope_per_um : float
+        Lenslets per view and um of depth, with its sign: `napari_lfm.lightfield.slopes.slope_at_depth` of 1.
+    lenslet_um : float
+        In the sample.
+    options : PointOptions
+    sigma : Sigma
+    """
+
+    finder: DepthFinder
+    slope_per_um: float
+    lenslet_um: float
+    options: PointOptions = PointOptions()
+    sigma: Sigma = Sigma()
+
+    def foreground(self, views: np.ndarray) -> np.ndarray:
+        """Return a light field (v, u, t, s) without its background."""
+        return split_background(views, self.options.purify)[1]
+
+    def seeds(self, foreground: np.ndarray) -> Seeds:
+        """Return what stands out in the central view."""
+        return find_seeds(central_view(foreground), self.options.seed_threshold)
+
+    def find(self, views: np.ndarray) -> Found:
+        """Return all points of one light field (v, u, t, s)."""
+        foreground = self.foreground(views)
+        return self.at(foreground, self.seeds(foreground))
+
+    def at(self, foreground: np.ndarray, seeds: Seeds) -> Found:
+        """Return the points under places of the central view."""
+        o = self.options
+        if not len(seeds):
+            return self._none()
+        first = self.finder.curve(self._evidence(foreground, seeds.t, seeds.s))
+        rows: list[tuple[int, float, float, float]] = [
+            (k, *peak)
+            for k, curve in enumerate(first)
+            for peak in peaks_of(curve, self.finder.z_um, o.confidence, o.per_seed)
+        ]
+        if not rows:
+            return self._none()
+        seed = np.array([r[0] for r in rows])
+        z = np.array([r[1] for r in rows])
+        t, s = seeds.t[seed].astype(float), seeds.s[seed].astype(float)
+        # along the ray that a first depth predicts the source is in every row of views
+        evidence = self._evidence(foreground, t, s, z, o.rows)
+        curve = self.finder.curve(evidence)
+        z, width, height = self._near(curve, z)
+        t, s, peak = refine_across(foreground, t, s, self.slope_per_um * z)
+        noise = 1.4826 * float(np.median(np.abs(foreground - np.median(foreground)))) or 1e-9
+        bins = self.finder.z_um
+        edge = (z < bins[0] + 1.0) | (z > bins[-1] - 1.0)
+        found = Found(z, t, s, height, self.sigma.of(width, height), peak / noise, width, curve, edge)
+        return self._merged(found.taken(np.flatnonzero(height >= o.confidence)))
+
+    def _near(self, curve: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the peaks nearest to first depths: centre, width, height."""
+        bins = self.finder.z_um
+        window = np.abs(bins - z[:, None]) <= 4.0
+        return centre_of(np.where(window, curve, 0.0), bins)
+
+    def _evidence(
+        self, foreground: np.ndarray, t: np.ndarray, s: np.ndarray, z: np.ndarray | None = None, rows: int = 0
+    ) -> np.ndarray:
+        """Return the mean evidence of both directions and of rows along the rays."""
+        images, count = [], len(t)
+        for view in range(-rows, rows + 1):
+            shift = 0.0 if z is None else self.slope_per_um * z * view
+            for direction in DIRECTIONS:
+                row, column = (t + shift, s) if direction == "x" else (t, s + shift)
+                images.append(epipolar_windows(foreground, row, column, self.finder.half, direction, view))
+        scaled, peak = brightest_one(np.concatenate(images))
+        evidence = self.finder.evidence(scaled).reshape(len(images), count, -1)
+        # an image in which the source lies outside the field says nothing
+        weight = (peak.reshape(len(images), count, 1) > 0).astype(float)
+        return np.asarray((evidence * weight).sum(0) / np.maximum(weight.sum(0), 1))
+
+    def _merged(self, found: Found) -> Found:
+        """Return the points with those of one neuron made one: the surest stays."""
+        order = np.argsort(-found.confidence, kind="stable")
+        kept: list[int] = []
+        for k in order:
+            near = any(self._distance(found, k, j) < self.options.merge_um for j in kept)
+            if not near:
+                kept.append(int(k))
+        return found.taken(np.array(kept, int))
+
+    def _distance(self, found: Found, a: int, b: int) -> float:
+        across = self.lenslet_um * np.hypot(found.t[a] - found.t[b], found.s[a] - found.s[b])
+        # depths are known less well than places across
+        return float(np.hypot(across, (found.z_um[a] - found.z_um[b]) / 1.5))
+
+    def _none(self) -> Found:
+        empty, depths = np.zeros(0), len(self.finder.z_um)
+        return Found(*(empty,) * 7, np.zeros((0, depths)), np.zeros(0, bool))
+
+    def with_options(self, options: PointOptions) -> Localizer:
+        """Return the same with other options."""
+        return replace(self, options=options)
