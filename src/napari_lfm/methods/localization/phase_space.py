@@ -150,6 +150,10 @@ class PhaseSpace:
         rows = [self._centroid(gathered, tuple(p), reach) for p in at]
         found = np.array(rows).reshape(-1, 4)
         height = np.array([gathered[tuple(p)] for p in at]) / top
+        # a flat top is several peaks of one body; the brightest comes first
+        away = np.abs(found[:, None, :3] - found[None, :, :3]).max(2)
+        own = [k for k in range(len(found)) if not (away[k, :k] < 1.0).any()]
+        found, height = found[own], height[own]
         z = self.z_um[0] + found[:, 0] * dz
         t, s = ((found[:, k] + 0.5) / VOXELS - 0.5 for k in (1, 2))
         return z, t, s, height, found[:, 3] * dz
