@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from napari_lfm.methods.train_lfmnet import TrainedModel, TrainWish
     from napari_lfm.training.events import Validated
 
-TRAINABLE = ("lfmnet",)
+TRAINABLE = ("lfmnet", "localize")
 _LENGTH = ("minutes", "steps")
 _SCORES = (
     ("network", "psnr_db"),
@@ -29,7 +29,7 @@ _FIGURES = ("psnr_db", "pearson", "baseline_psnr_db", "rl5_psnr_db")
 
 @command
 def train(
-    method: Annotated[str, typer.Argument(help="Method to train: lfmnet.")],
+    method: Annotated[str, typer.Argument(help="Method to train: lfmnet or localize.")],
     microscope: Microscope = None,
     recipe: Annotated[
         Path | None, typer.Option("--recipe", help="YAML file with all settings; options count more.")
@@ -81,6 +81,19 @@ def train(
 ) -> Answer:
     """Train a network for your microscope; Ctrl-C stops and keeps the best so far, --resume goes on."""
     _refuse_untrainable(method)
+    if method == "localize":
+        from napari_lfm.cli._train_localize import train_localize
+
+        named = {
+            "microscope": microscope, "n_pixels": n_pixels, "z_min_um": z_min_um, "z_max_um": z_max_um,
+            "z_step_um": z_step_um, "minutes": minutes, "steps": steps, "seed": seed, "title": title,
+            "device": device, "id": output.name if id is None and output is not None else id,
+        }  # fmt: skip
+        others = {
+            "--voxels-per-lenslet": voxels_per_lenslet, "--specimen": specimen, "--size": network,
+            "--raw": raw, "--white": white, "--dark": dark, "--compare": compare,
+        }  # fmt: skip
+        return train_localize(named, others, settings or [], recipe, resume, folder, output)
     from napari_lfm.core.problems import raise_for
     from napari_lfm.methods.train_lfmnet import check_training, estimate_training, run_training
 

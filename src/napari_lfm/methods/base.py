@@ -112,6 +112,7 @@ def _registry() -> dict[str, str]:
     return {
         "deconvolve-lightfield": "napari_lfm.methods.deconvolve_lightfield:DeconvolveLightfield",
         "lfmnet": "napari_lfm.methods.lfmnet:Lfmnet",
+        "localize": "napari_lfm.methods.localize:Localize",
     }
 
 

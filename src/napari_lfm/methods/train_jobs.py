@@ -64,7 +64,7 @@ def new_job(wish: TrainWish, folder: str | Path | None, model_folder: str | Path
         If the model is being trained already, or a place cannot be written to.
     """
     model = Path(model_folder).expanduser() if model_folder is not None else None
-    id = wish.id or (model.name if model is not None else _free_id(_usual_id(wish)))
+    id = wish.id or (model.name if model is not None else free_id(_usual_id(wish)))
     place = Path(folder).expanduser() if folder is not None else training_folder(id)
     if not is_valid_id(id):
         raise RequestError(
@@ -77,8 +77,8 @@ def new_job(wish: TrainWish, folder: str | Path | None, model_folder: str | Path
     if model is not None and (model / CARD_FILE).is_file():
         raise RequestError(f"There is a model in {model} already.", "Give another folder.")
     job = Job(wish, make_plan(wish), make_settings(wish), place, model or user_model_dir() / id)
-    _writable(job.folder)
-    _writable(job.model_folder.absolute().parent)
+    writable(job.folder)
+    writable(job.model_folder.absolute().parent)
     record = {
         "wish": wish.model_dump(mode="json"),
         "plan": job.plan.record(),
@@ -188,12 +188,17 @@ def refuse_finished(job: Job, state: Mapping[str, Any]) -> None:
 
 
 def _usual_id(wish: TrainWish) -> str:
-    name = wish.microscope.name
-    kept = "".join(c if (c.isalnum() and c.isascii()) or c in "._+-" else "-" for c in name)
-    return f"lfmnet-{kept.strip('.-')[:60] or 'mine'}"
+    return id_for("lfmnet", wish.microscope.name)
 
 
-def _free_id(id: str) -> str:
+def id_for(kind: str, microscope: str) -> str:
+    """Return the usual id of a model for a microscope."""
+    kept = "".join(c if (c.isalnum() and c.isascii()) or c in "._+-" else "-" for c in microscope)
+    return f"{kind}-{kept.strip('.-')[:60] or 'mine'}"
+
+
+def free_id(id: str) -> str:
+    """Return an id that no model and no training has: this one, or with a number behind it."""
     free, k = id, 1
     while is_taken(free) or training_folder(free).exists():
         k += 1
@@ -206,7 +211,8 @@ def is_taken(id: str) -> bool:
     return any(id.lower() in (e.card.id.lower(), e.folder.name.lower()) for e in list_models())
 
 
-def _writable(folder: Path) -> None:
+def writable(folder: Path) -> None:
+    """Make a folder, and refuse in a sentence where that, or writing into it, cannot be done."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -178,9 +178,9 @@ def make_wish(values: Mapping[str, Any]) -> TrainWish:
         given["microscope"] = load_microscope(given["microscope"])
     if given.get("microscope") is None:
         raise RequestError("There is no microscope to train for.", "Choose yours.")
-    _refuse_unknown(given, TrainWish, "setting")
+    refuse_unknown(given, TrainWish, "setting")
     if isinstance(given.get("tuning"), dict):
-        _refuse_unknown(given["tuning"], TrainTuning, "setting of 'tuning'")
+        refuse_unknown(given["tuning"], TrainTuning, "setting of 'tuning'")
     try:
         return TrainWish.model_validate(given)
     except ValidationError as error:
@@ -229,7 +229,8 @@ def _known(what: str, value: str, names: Iterable[str]) -> str:
     raise ValueError(f"there is no {what} '{value}'; {hint}")
 
 
-def _refuse_unknown(given: Mapping[str, Any], model: type[BaseModel], what: str) -> None:
+def refuse_unknown(given: Mapping[str, Any], model: type[BaseModel], what: str) -> None:
+    """Refuse entries that a model does not have, with the nearest that it has."""
     known = list(model.model_fields)
     for name in given:
         if name not in known:

@@ -19,6 +19,7 @@ Source = Literal["bundled", "user", "remote"]
 ARCHITECTURES: dict[str, str] = {
     "lfmnet-paper": "napari_lfm.networks.lfmnet:LFMNet",
     "lfmnet-modern": "napari_lfm.networks.lenslet_net:LensletNet",
+    "cista": "napari_lfm.networks.cista:CistaNet",
 }
 """Name in a card -> module and class of the network."""
 

@@ -45,6 +45,8 @@ class EpipolarSettings:
         Rows of views for each neuron and direction; the first is the central one.
     furthest_row : int
         How far from the centre the others are at most.
+    masked : float
+        Share of the images whose outer views are dark, as in light fields of fewer views.
     pool, most, fresh_every : int
         Fields at the start, at the end, and steps after which there is one more.
     """
@@ -52,11 +54,12 @@ class EpipolarSettings:
     z_um: tuple[float, ...]
     label_um: float = 1.5
     half: int = 11
-    rows: int = 2
-    furthest_row: int = 5
+    rows: int = 3
+    furthest_row: int = 8
+    masked: float = 0.3
     pool: int = 40
-    most: int = 3500
-    fresh_every: int = 2
+    most: int = 3000
+    fresh_every: int = 4
 
 
 @dataclass(frozen=True)
@@ -199,6 +202,17 @@ class EpipolarPairs:
         )
         return every, near, seen.sum(1)
 
+    def _view_masks(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """Return which views each image keeps, (count, views, 1)."""
+        n = self.fields.n_pixels
+        furthest = (n - 1) // 2
+        kept = np.where(
+            rng.random(count) < self.settings.masked,
+            rng.integers(furthest // 3 + 1, furthest + 1, count),
+            furthest,
+        )
+        return np.asarray(np.abs(np.arange(n) - furthest) <= kept[:, None], np.float16)[..., None]
+
     def batch(self, step: int, size: int) -> EpipolarSet:
         """Return the images of a training step; the same step gives the same ones."""
         s = self.settings
@@ -217,4 +231,6 @@ class EpipolarPairs:
         # light from the other side: views and lenslets turn round together, and slopes stay
         turned = torch.from_numpy(rng.random(len(out)) < 0.5)[:, None, None]
         image = torch.where(turned, out.image.flip(1, 2), out.image)
+        image = image * torch.from_numpy(self._view_masks(rng, len(out)))
+        image = image / image.amax((1, 2), keepdim=True).clamp(min=1e-3)
         return EpipolarSet(image, out.every, out.near, out.z_um, out.sources)

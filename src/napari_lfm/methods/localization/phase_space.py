@@ -17,6 +17,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from skimage.feature import peak_local_max
 
+from napari_lfm.methods.localization.points import Found
 from napari_lfm.optics.projector import Geometry, LensletProjector, Plane
 from napari_lfm.optics.psf import CellOptics
 
@@ -31,6 +32,7 @@ SPARSITY = 0.02
 Z_STEP_UM = 2.0
 VOXELS = 2
 _POWER_ROUNDS = 12
+_LEAST_SIGMA_UM = 1.0
 _BODY_UM = 4.0
 """Codes of a cell body scatter over its size: they are gathered over this standard deviation."""
 
@@ -157,6 +159,23 @@ class PhaseSpace:
         z = self.z_um[0] + found[:, 0] * dz
         t, s = ((found[:, k] + 0.5) / VOXELS - 0.5 for k in (1, 2))
         return z, t, s, height, found[:, 3] * dz
+
+    def found(self, sources: np.ndarray, foreground: np.ndarray, threshold: float) -> Found:
+        """Return cell bodies as the other algorithms do; `threshold` as for `points`."""
+        z, t, s, height, width = self.points(sources, threshold)
+        order = np.argsort(-height)
+        z, t, s, height, width = (v[order] for v in (z, t, s, height, width))
+        noise = 1.4826 * float(np.median(np.abs(foreground - np.median(foreground)))) or 1e-9
+        nv, nu, nt, ns = foreground.shape
+        rows, columns = np.clip(np.rint(t), 0, nt - 1).astype(int), np.clip(np.rint(s), 0, ns - 1).astype(int)
+        peak = foreground[(nv - 1) // 2, (nu - 1) // 2, rows, columns]
+        at = np.clip(np.rint((t + 0.5) * VOXELS - 0.5), 0, sources.shape[1] - 1).astype(int)
+        across = np.clip(np.rint((s + 0.5) * VOXELS - 0.5), 0, sources.shape[2] - 1).astype(int)
+        curve = sources[:, at, across].T
+        curve = curve / np.maximum(curve.max(1, keepdims=True, initial=0.0), 1e-12)
+        edge = (z < self.z_um[0] + 1.0) | (z > self.z_um[-1] - 1.0)
+        sigma = np.hypot(_LEAST_SIGMA_UM, 0.5 * width)
+        return Found(z, t, s, height, sigma, peak / noise, width, curve, edge)
 
     @staticmethod
     def _centroid(

@@ -1,0 +1,124 @@
+"""From a request to what finds its points: the trained network, the dictionary, or the sparse fit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_lfm.core.devices import pick_device
+from napari_lfm.core.events import Progress
+from napari_lfm.core.problems import RequestError
+from napari_lfm.lightfield.slopes import slope_at_depth
+from napari_lfm.methods.localization.csc import EpipolarCsc
+from napari_lfm.methods.localization.dictionary import epipolar_dictionary
+from napari_lfm.methods.localization.finders import CistaFinder, CscFinder
+from napari_lfm.methods.localization.phase_space import PhaseSpace
+from napari_lfm.methods.localization.points import Localizer, PointOptions, Sigma
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from napari_lfm.methods.base import Request
+    from napari_lfm.methods.localize import LocalizeParameters
+    from napari_lfm.networks.registry import ModelEntry
+    from napari_lfm.optics.microscope import Microscope
+
+THRESHOLDS = {"cista": 0.25, "csc": 0.5, "phase-space": 0.15}
+"""Confidence below which there is no point, where nothing else is asked for: scales differ."""
+BIN_UM = 1.0
+CSC_SIGMA = Sigma(0.8, 0.5, 0.5)
+
+
+def depth_bins(request: Request, entry: ModelEntry | None) -> np.ndarray:
+    """Return the depths that are told apart, in um: the model's, or those that the optics resolve well.
+
+    Without a model the range is half of that in which points are resolved to within a lenslet.
+
+    Raises
+    ------
+    RequestError
+        If the range is empty, or goes beyond the model's.
+    """
+    p: LocalizeParameters = request.parameters  # type: ignore[assignment]
+    assert request.microscope is not None
+    if entry is not None:
+        low, high = min(entry.card.z_um), max(entry.card.z_um)
+    else:
+        reach = max(1, round(0.5 * request.microscope.depth_range_um))
+        low, high = -float(reach), float(reach)
+    wanted = (low if p.z_min_um is None else p.z_min_um, high if p.z_max_um is None else p.z_max_um)
+    if wanted[1] <= wanted[0]:
+        raise RequestError(
+            f"The depth range {wanted[0]:g} to {wanted[1]:g} um is empty.", "Give the lower end first."
+        )
+    if entry is not None:
+        if wanted[0] < low - 1e-6 or wanted[1] > high + 1e-6:
+            raise RequestError(
+                f"The model '{entry.card.id}' was trained for depths of {low:g} to {high:g} um; "
+                f"{wanted[0]:g} to {wanted[1]:g} um go beyond.",
+                "Stay within its range, leave the range out, or choose another algorithm.",
+            )
+        return np.asarray(sorted(entry.card.z_um), float)
+    return np.arange(wanted[0], wanted[1] + 1e-6, BIN_UM)
+
+
+def options_of(parameters: LocalizeParameters) -> PointOptions:
+    """Return how points are looked for."""
+    threshold = parameters.threshold
+    return PointOptions(
+        purify=parameters.background,
+        seed_threshold=parameters.seed_threshold,
+        confidence=THRESHOLDS[parameters.algorithm] if threshold is None else threshold,
+        merge_um=parameters.merge_um,
+    )
+
+
+def make_localizer(
+    request: Request, microscope: Microscope, n_pixels: int, entry: ModelEntry | None
+) -> Generator[Progress, None, Localizer]:
+    """Return what finds points by epipolar images; yields the stages of building it."""
+    p: LocalizeParameters = request.parameters  # type: ignore[assignment]
+    bins = depth_bins(request, entry)
+    cell = microscope.lenslet_um
+    assert cell is not None
+    slope = slope_at_depth(1.0, microscope, None, n_pixels)
+    device = pick_device(request.device)
+    if entry is not None:
+        from napari_lfm.networks.registry import open_network
+
+        yield Progress(0, 1, f"Opening the model '{entry.card.id}'")
+        network: Any = open_network(entry, device)
+        scalers = entry.card.scalers
+        names = {"sigma_floor_um": "floor_um", "sigma_share": "share", "sigma_fade": "fade"}
+        sigma = Sigma(**{field: float(scalers[name]) for name, field in names.items() if name in scalers})
+        yield Progress(1, 1, f"Opening the model '{entry.card.id}'")
+        return Localizer(CistaFinder(network, bins), slope, cell, options_of(p), sigma)
+    half = epipolar_half(microscope, n_pixels, bins)
+    steps = epipolar_dictionary(microscope, n_pixels, bins.tolist(), half, p.diameter_um)
+    while True:
+        try:
+            done, total = next(steps)
+        except StopIteration as end:
+            atoms: np.ndarray = end.value
+            break
+        yield Progress(done, total, "Computing the dictionary of epipolar images")
+    finder = CscFinder(EpipolarCsc(atoms, device=device), bins)
+    return Localizer(finder, slope, cell, options_of(p), CSC_SIGMA)
+
+
+def epipolar_half(microscope: Microscope, n_pixels: int, bins: np.ndarray) -> int:
+    """Return how many lenslets on either side of a source its line reaches, and a little more."""
+    steepest = abs(slope_at_depth(float(np.abs(bins).max()), microscope, None, n_pixels))
+    return int(np.ceil(steepest * (n_pixels - 1) / 2)) + 3
+
+
+def make_phase_space(
+    request: Request, microscope: Microscope, n_pixels: int, cells: tuple[int, int]
+) -> Generator[Progress, None, PhaseSpace]:
+    """Return the sparse fit of whole light fields; yields the stages of building it."""
+    bins = depth_bins(request, None)
+    fit = PhaseSpace(microscope, n_pixels, cells, bins.tolist(), device=pick_device(request.device))
+    for done, total in fit.build_steps():
+        yield Progress(done, total, "Computing the optics")
+    return fit

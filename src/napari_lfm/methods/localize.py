@@ -1,0 +1,300 @@
+"""Neurons in 3-D from one light field: CISTA-net, convolutional sparse coding, phase space."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from napari_lfm.core.events import Event, Progress, Result
+from napari_lfm.core.problems import Estimate, Problem, RequestError, raise_for
+from napari_lfm.methods.base import InputKind, Parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    import pandas as pd
+
+    from napari_lfm.methods.base import Request
+    from napari_lfm.methods.lightfield_data import LightfieldData
+    from napari_lfm.methods.localization.points import Found
+    from napari_lfm.networks.registry import ModelEntry
+
+FEW_FRAMES = 8
+"""A movie with fewer frames says nothing about activity: its mean is looked at."""
+
+
+class LocalizeParameters(Parameters):
+    """Parameters of `Localize`."""
+
+    algorithm: Literal["cista", "csc", "phase-space"] = "cista"
+    """cista: a trained network; csc: convolutional sparse coding of epipolar images by the wave optics;
+    phase-space: a sparse fit of the whole light field."""
+    threshold: float | None = Field(default=None, ge=0, le=1)
+    """Least confidence of a point; empty: 0.25 for cista, 0.5 for csc, 0.15 for phase-space."""
+    seed_threshold: float = Field(default=0.1, gt=0, le=1)
+    """How bright a peak of the central view must be to be looked at, as a share of the brightest."""
+    z_min_um: float | None = Field(default=None, ge=-1000, le=1000)
+    """Lowest depth; empty: the model's, or what the optics resolve."""
+    z_max_um: float | None = Field(default=None, ge=-1000, le=1000)
+    """Highest depth; empty: the model's, or what the optics resolve."""
+    background: Literal["robust", "largest", "none"] = "robust"
+    """What is taken off before: robust: the low-rank haze below the sources; largest: the largest singular
+    component, as published; none."""
+    movie: Literal["activity", "mean"] = "activity"
+    """What points of a movie are looked for in: what changes, or the mean of its frames."""
+    diameter_um: float = Field(default=11.0, gt=0.5, le=60, json_schema_extra={"advanced": True})
+    """Diameter of the cell bodies in the dictionary of csc."""
+    merge_um: float = Field(default=6.0, ge=0, le=100, json_schema_extra={"advanced": True})
+    """Points nearer to each other than this are one neuron."""
+
+
+@dataclass(frozen=True)
+class _Look:
+    """The light field that points are looked for in, and what it was made of."""
+
+    views: np.ndarray
+    frames: int
+    kind: str
+
+
+class Localize:
+    """Points from a raw light field, or from a movie of them, with traces."""
+
+    id: ClassVar[str] = "localize"
+    title: ClassVar[str] = "Localise neurons"
+    summary: ClassVar[str] = (
+        "Finds cell bodies in 3-D in one light field: by CISTA-net, convolutional sparse coding or a "
+        "phase-space fit; with confidence, uncertainty and, from movies, traces."
+    )
+    input_kind: ClassVar[InputKind] = "lightfield"
+    Parameters: ClassVar[type[LocalizeParameters]] = LocalizeParameters
+
+    def check(self, request: Request) -> list[Problem]:
+        """Return what is wrong with a request, in plain words; no heavy work."""
+        from napari_lfm.methods.lightfield_data import check_input, expected_cells
+
+        try:
+            request, entry = self._settled(request)
+        except RequestError as error:
+            about_image = check_input(request) if request.microscope is not None else []
+            return [*about_image, Problem(error.message, error.remedy, field="model")]
+        problems = check_input(request)
+        if any(p.severity == "error" for p in problems):
+            return problems
+        assert request.microscope is not None
+        array = request.microscope.lenslets
+        if array is not None and array.lattice == "hexagonal":
+            return [
+                *problems,
+                Problem(
+                    "Neurons are localised in light fields of square lenslet arrays only, and this one is "
+                    "hexagonal.",
+                    "Use deconvolve-lightfield.",
+                    field="microscope",
+                ),
+            ]
+        if entry is not None:
+            from napari_lfm.methods.chosen_model import check_fit
+
+            problems += check_fit(entry.card, request, expected_cells(request)[0])
+        try:
+            from napari_lfm.methods.localization.setup import depth_bins
+
+            depth_bins(request, entry)
+        except RequestError as error:
+            problems.append(Problem(error.message, error.remedy, field="z_min_um"))
+        return problems
+
+    def estimate(self, request: Request) -> Estimate:
+        """Return peak memory and time; how many points there are is not known before."""
+        from napari_lfm.methods.lightfield_data import expected_cells
+        from napari_lfm.methods.localization.setup import depth_bins
+        from napari_lfm.methods.plan import RUNTIME_BYTES
+
+        request, _ = self._settled(request)
+        n, cells = expected_cells(request)
+        pixels = n * n * cells[0] * cells[1]
+        frames = _frames(request)
+        seconds = 0.5 + 3e-7 * pixels + 1e-8 * pixels * frames
+        peak = RUNTIME_BYTES + 4 * pixels * (8 + (frames + 60 if frames > 1 else 0))
+        algorithm = _parameters(request).algorithm
+        if algorithm == "csc":
+            seconds += 30.0
+        elif algorithm == "phase-space":
+            from napari_lfm.methods.localization.phase_space import ITERATIONS, PhaseSpace
+
+            assert request.microscope is not None
+            fit = PhaseSpace(request.microscope, n, cells, depth_bins(request, None).tolist())
+            g = fit.geometry
+            peak += g.matrix_bytes() + max(g.plane_bytes(), 5 * g.vector_bytes())
+            seconds += g.build_seconds() + 2 * ITERATIONS * g.product_seconds()
+        return Estimate((0, 4), ("point", "column"), int(peak), seconds)
+
+    def run(self, request: Request) -> Iterator[Event]:
+        """Rectify, take the background off, find points; traces for a movie."""
+        from napari_lfm.methods.lightfield_data import prepare
+
+        request, entry = self._settled(request)
+        raise_for(self.check(request))
+        started = time.perf_counter()
+        data: LightfieldData | None = None
+        for event in prepare(request, None if entry is None else entry.card.n_pixels):
+            if isinstance(event, Progress):
+                yield event
+            else:
+                data = event
+        assert data is not None
+        look = look_at(data, _parameters(request).movie)
+        yield Progress(0, 1, f"Looking for neurons in {look.kind}")
+        if _parameters(request).algorithm == "phase-space":
+            found = yield from self._by_phase_space(request, data, look)
+        else:
+            found = yield from self._by_epipolar_images(request, data, look, entry)
+        from napari_lfm.methods.localization.table import points_table, traces_table
+
+        points = points_table(found, data, _parameters(request).algorithm)
+        outputs: dict[str, Any] = {"points": points}
+        if look.frames > 1 and len(found):
+            traces = yield from self._traces(data, look, found)
+            outputs["traces"] = traces_table(traces, data)
+        yield self._result(request, entry, data, outputs, time.perf_counter() - started)
+
+    # -- algorithms -------------------------------------------------------------------------
+
+    def _by_epipolar_images(
+        self, request: Request, data: LightfieldData, look: _Look, entry: ModelEntry | None
+    ) -> Generator[Progress, None, Found]:
+        from napari_lfm.methods.localization.setup import make_localizer
+
+        localizer = yield from make_localizer(request, data.microscope, data.n_pixels, entry)
+        yield Progress(0, 3, "Taking off the background")
+        foreground = localizer.foreground(look.views)
+        seeds = localizer.seeds(foreground)
+        yield Progress(1, 3, f"Reading the depths of {len(seeds)} places")
+        found = localizer.at(foreground, seeds)
+        yield Progress(3, 3, f"{len(found)} points", values={"points": float(len(found))})
+        return found
+
+    def _by_phase_space(
+        self, request: Request, data: LightfieldData, look: _Look
+    ) -> Generator[Progress, None, Found]:
+        from napari_lfm.lightfield.purify import split_background
+        from napari_lfm.methods.localization.phase_space import ITERATIONS
+        from napari_lfm.methods.localization.setup import make_phase_space, options_of
+
+        options = options_of(_parameters(request))
+        fit = yield from make_phase_space(request, data.microscope, data.n_pixels, data.rectified.cells)
+        foreground = split_background(look.views, options.purify)[1]
+        sources = np.zeros(0)
+        for number, after in enumerate(fit.steps(foreground), 1):
+            sources = after
+            yield Progress(number, ITERATIONS, f"Iteration {number} of {ITERATIONS}")
+        return fit.found(sources, foreground, options.confidence)
+
+    def _traces(
+        self, data: LightfieldData, look: _Look, found: Found
+    ) -> Generator[Progress, None, np.ndarray]:
+        from napari_lfm.lightfield.purify import split_background
+        from napari_lfm.lightfield.slopes import slope_at_depth
+        from napari_lfm.methods.localization.table import BODY_UM
+        from napari_lfm.methods.localization.traces import footprints, unmix
+        from napari_lfm.methods.network_input import lenslet_gain
+
+        gain = lenslet_gain(data)
+        mean = _mean(data, gain)
+        background, _ = split_background(mean)
+        slope = slope_at_depth(1.0, data.microscope, None, data.n_pixels) * found.z_um
+        cell = data.microscope.lenslet_um
+        assert cell is not None
+        shading = mean.mean((2, 3)).clip(0)
+        marks = footprints(mean.shape, found.t, found.s, slope, max(0.6, BODY_UM / 2 / cell), shading)
+        rows = []
+        frames = (_views(data, k, gain) for k in range(look.frames))
+        for k, (light, _) in enumerate(unmix(frames, marks, background), 1):
+            rows.append(light)
+            yield Progress(k, look.frames, "Reading the traces")
+        return np.array(rows)
+
+    # -- what belongs to a request ----------------------------------------------------------
+
+    def _settled(self, request: Request) -> tuple[Request, ModelEntry | None]:
+        """Return the request with its microscope, and the model, for the algorithm that has one."""
+        from napari_lfm.methods.chosen_model import choose_model, with_microscope
+
+        if _parameters(request).algorithm != "cista":
+            return request, None
+        entry = choose_model(request, self.id)
+        return with_microscope(request, entry), entry
+
+    def _result(
+        self,
+        request: Request,
+        entry: ModelEntry | None,
+        data: LightfieldData,
+        outputs: dict[str, pd.DataFrame],
+        seconds: float,
+    ) -> Result:
+        from napari_lfm.core.devices import pick_device
+        from napari_lfm.io.provenance import make_provenance
+        from napari_lfm.methods.chosen_model import describe_model
+
+        provenance = make_provenance(
+            method=self.id,
+            parameters=request.parameters,
+            inputs=request.inputs,
+            sources=request.sources,
+            microscope=data.microscope.model_dump(mode="json"),
+            lattice=data.lattice.to_json(),
+            model=None if entry is None else describe_model(entry),
+            device=str(pick_device(request.device)),
+            memory_gib=request.memory_gib,
+            region_px=request.region_px,
+            layout=request.layout,
+            figures={"points": len(outputs["points"]), "seconds": round(seconds, 3)},
+        )
+        for output in outputs.values():
+            output.attrs["provenance"] = provenance
+        return Result(outputs, "points", provenance)
+
+
+def look_at(data: LightfieldData, movie: str) -> _Look:
+    """Return the light field that points are looked for in: the frame, or what a movie does."""
+    from napari_lfm.lightfield.purify import temporal_activity
+    from napari_lfm.methods.network_input import lenslet_gain
+
+    gain = lenslet_gain(data)
+    frames = len(data.rectified.image)
+    if frames == 1:
+        return _Look(_views(data, 0, gain), 1, "the light field")
+    if movie == "mean" or frames < FEW_FRAMES:
+        return _Look(_mean(data, gain), frames, "the mean of the movie")
+    views = np.stack([_views(data, k, gain) for k in range(frames)])
+    return _Look(temporal_activity(views), frames, "what changes in the movie")
+
+
+def _views(data: LightfieldData, frame: int, gain: np.ndarray | None) -> np.ndarray:
+    views = np.asarray(data.rectified.views(frame), np.float32)
+    return views if gain is None else np.asarray(views / gain, np.float32)
+
+
+def _mean(data: LightfieldData, gain: np.ndarray | None) -> np.ndarray:
+    total = np.zeros(data.rectified.views(0).shape, np.float64)
+    count = len(data.rectified.image)
+    for k in range(count):
+        total += _views(data, k, gain)
+    return np.asarray(total / count, np.float32)
+
+
+def _frames(request: Request) -> int:
+    image = request.inputs["image"]
+    return int(image.sizes["t"]) if image.dims == ("t", "y", "x") else 1
+
+
+def _parameters(request: Request) -> LocalizeParameters:
+    parameters = request.parameters
+    assert isinstance(parameters, LocalizeParameters)
+    return parameters
