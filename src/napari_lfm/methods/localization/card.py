@@ -1,0 +1,137 @@
+"""From a training of CISTA-net to a model: scores on other fields, sigmas that fit, the card."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from napari_lfm.core.events import Progress
+from napari_lfm.core.problems import RequestError, explain_validation
+from napari_lfm.lightfield.slopes import slope_at_depth
+from napari_lfm.methods.localization.finders import CistaFinder
+from napari_lfm.methods.localization.points import Localizer
+from napari_lfm.methods.localization.trial import Trial, fit_sigma, try_out
+from napari_lfm.networks.card import ModelCard
+from napari_lfm.networks.weights import save_model
+from napari_lfm.training.checkpoint import BEST, LAST, load_module_weights, read_state
+from napari_lfm.training.outcome import read_result
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from napari_lfm.methods.train_localize_wish import LocalizeWish
+    from napari_lfm.training.cista import CistaTask
+
+DATA = "cell bodies simulated from the optics alone; no recording was used"
+SIGMA_FIELDS = SCORE_FIELDS = 60
+LEVELS = ((100.0, 2.0), (500.0, 1.0), (3000.0, 0.3))
+"""Photo-electrons at the 99.9th percentile, and haze as a share of the sources: low, middle, high."""
+
+
+def install_model(
+    wish: LocalizeWish, task: CistaTask, run: Path, folder: Path, recipe: str
+) -> Iterator[Progress]:
+    """Write the model of the best weights, with scores of other fields and sigmas that fit."""
+    if not (run / BEST).is_file():
+        return
+    weights = load_module_weights(run / BEST, "network")
+    network: Any = task.modules["network"]
+    network.load_state_dict(weights)
+    network.eval().to("cpu")
+    fields = task.pairs.fields
+    bins = np.asarray(wish.bins_um())
+    slope = slope_at_depth(1.0, wish.microscope, None, fields.n_pixels)
+    localizer = Localizer(CistaFinder(network, bins), slope, fields.lenslet_um)
+    total = SIGMA_FIELDS + SCORE_FIELDS
+    trials: list[Trial] = []
+    done = 0
+    for seed, count in ((1, SIGMA_FIELDS), (2, SCORE_FIELDS)):
+        source = fields.other(wish.seed + 104_729 * seed)
+        found = []
+        for k in range(count):
+            electrons, haze = LEVELS[k % len(LEVELS)]
+            found.append(
+                source.recorded(source.clean(k), np.random.default_rng([wish.seed, seed, k]), electrons, haze)
+            )
+            done += 1
+            yield Progress(done, total, "Finding the neurons of other fields")
+        trials.append(try_out(localizer.find, found, fields.lenslet_um, (bins[0], bins[-1])))
+        if seed == 1:
+            sigma = fit_sigma(trials[0])
+            localizer = Localizer(localizer.finder, slope, fields.lenslet_um, localizer.options, sigma)
+    scalers = {"sigma_floor_um": sigma.floor_um, "sigma_share": sigma.share, "sigma_fade": sigma.fade}
+    card = _card(
+        wish, task, run, folder.name, trials[1], {k: round(v, 5) for k, v in scalers.items()}, recipe
+    )
+    save_model(folder, card, weights)
+
+
+def _card(
+    wish: LocalizeWish,
+    task: CistaTask,
+    run: Path,
+    id: str,
+    trial: Trial,
+    scalers: dict[str, float],
+    recipe: str,
+) -> ModelCard:
+    best = read_state(run / BEST)
+    last = read_state(run / LAST) if (run / LAST).is_file() else best
+    result = read_result(run) if (run / LAST).is_file() else None
+    bins, machine = wish.bins_um(), best["machine"]
+    z, y, x = trial.rmse_um
+    za, ya, xa = trial.rmse_alone_um
+    score = {
+        "set": f"{SCORE_FIELDS} simulated fields of other seeds, "
+        + ", ".join(f"{e:g} electrons with haze {h:g}" for e, h in LEVELS),
+        "rmse_um": [round(v, 3) for v in (z, y, x)],
+        "rmse_alone_um": [round(v, 3) for v in (za, ya, xa)],
+        "precision": round(trial.precision, 3),
+        "recall": round(trial.recall, 3),
+        "inside_sigma": round(trial.inside_sigma, 3),
+        "neurons": trial.truth,
+    }
+    values = {
+        "id": id,
+        "title": wish.title
+        or f"CISTA-net for {wish.microscope.name}: {bins[0]:g} to {bins[-1]:g} um, cell bodies of "
+        f"{wish.diameter_min_um:g} to {wish.diameter_max_um:g} um",
+        "version": "1.0",
+        "method": "localize",
+        "architecture": "cista",
+        "network": task.arguments,
+        "microscope": wish.microscope.model_dump(mode="json"),
+        "n_pixels": task.pairs.fields.n_pixels,
+        "z_um": bins,
+        "voxels_per_lenslet": None,
+        "scalers": scalers,
+        "specimens": ["neurons"],
+        "licence": "user's own",
+        "data": DATA,
+        "training": {
+            "wish": wish.model_dump(mode="json"),
+            "config": best["config"],
+            "task": best["task"],
+            "steps": best["step"],
+            "steps_in_all": last["step"],
+            "ended": "" if result is None else result.reason,
+            "machine": machine,
+        },
+        "scores": [score],
+        "hours": round(float(best["seconds"]) / 3600, 4),
+        "trained_on": f"{machine['device']}, {machine['threads']} threads, {machine['system']}",
+        "date": date.today().isoformat(),
+        "parameters": sum(p.numel() for p in task.modules["network"].parameters()),
+        "sha256": "",
+        "recipe": recipe,
+        "versions": dict(best["versions"]),
+        "notes": "",
+    }
+    try:
+        return ModelCard.model_validate(values)
+    except ValidationError as error:
+        raise RequestError(f"The card of the model cannot be written: {explain_validation(error)}") from None
