@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_lfm.core.problems import RequestError
-from napari_lfm.lightfield.purify import split_background, temporal_activity
+from napari_lfm.lightfield.purify import noise_of, split_background, temporal_activity
 
 V, T = 9, 25
 
@@ -69,6 +69,13 @@ def test_empty_and_broken_fields(rng: np.random.Generator) -> None:
     bad[1, 1, 2, 2] = np.nan
     with pytest.raises(RequestError, match="no numbers"):
         split_background(bad)
+
+
+def test_noise_is_told_with_and_without_sources(scene: tuple[np.ndarray, np.ndarray]) -> None:
+    noise = np.random.default_rng(1).normal(0, 2, scene[1].shape)
+    assert noise_of(np.clip(noise, 0, None)) == pytest.approx(2, rel=0.05)
+    assert noise_of(np.clip(noise + scene[1], 0, None)) == pytest.approx(2, rel=0.3)
+    assert noise_of(np.zeros((2, 2, 2, 2))) == 0
 
 
 def test_what_changes_is_told_from_what_glows(

@@ -270,7 +270,8 @@ class NeuronFields:
         scattered = gaussian_filter(views, (1, 1, *[rng.uniform(1.5, 5.0)] * 2), mode="nearest", truncate=3)
         count = views.shape[-1]
         bumps = gaussian_filter(rng.normal(size=(count, count)), rng.uniform(2, 5))
-        tissue = np.clip(1 + rng.uniform(0, 0.5) * bumps / max(float(bumps.std()), 1e-9), 0, None)
+        bumps = (bumps - bumps.mean()) / max(float(bumps.std()), 1e-9)
+        tissue = np.clip(1 + rng.uniform(0, 0.5) * bumps, 0, None)
         mix = rng.uniform()
         out = mix * scattered / max(float(scattered.max()), 1e-9) + (1 - mix) * tissue / tissue.max()
         return np.asarray(out / max(float(np.percentile(out, 99.9)), 1e-9), np.float32)

@@ -17,6 +17,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from skimage.feature import peak_local_max
 
+from napari_lfm.lightfield.purify import noise_of
 from napari_lfm.methods.localization.points import Found
 from napari_lfm.optics.projector import Geometry, LensletProjector, Plane
 from napari_lfm.optics.psf import CellOptics
@@ -165,7 +166,7 @@ class PhaseSpace:
         z, t, s, height, width = self.points(sources, threshold)
         order = np.argsort(-height)
         z, t, s, height, width = (v[order] for v in (z, t, s, height, width))
-        noise = 1.4826 * float(np.median(np.abs(foreground - np.median(foreground)))) or 1e-9
+        noise = noise_of(foreground) or 1e-9
         nv, nu, nt, ns = foreground.shape
         rows, columns = np.clip(np.rint(t), 0, nt - 1).astype(int), np.clip(np.rint(s), 0, ns - 1).astype(int)
         peak = foreground[(nv - 1) // 2, (nu - 1) // 2, rows, columns]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_lfm.lightfield.epipolar import (
+    CENTRAL,
     Direction,
     Seeds,
     brightest_one,
@@ -21,13 +22,15 @@ from napari_lfm.lightfield.epipolar import (
     epipolar_windows,
     find_seeds,
 )
-from napari_lfm.lightfield.purify import Way, split_background
+from napari_lfm.lightfield.purify import Way, noise_of, split_background
 from napari_lfm.lightfield.rays import refine_across
 from napari_lfm.networks.depth_curve import centre_of, peaks_of
 
 if TYPE_CHECKING:
     from napari_lfm.methods.localization.finders import DepthFinder
 
+LEAST_SEED_SNR = 5.0
+"""What does not stand out of the central view by so many standard deviations is noise."""
 DIRECTIONS: tuple[Direction, ...] = ("x", "y")
 
 
@@ -139,7 +142,12 @@ class Localizer:
 
     def seeds(self, foreground: np.ndarray) -> Seeds:
         """Return what stands out in the central view."""
-        return find_seeds(central_view(foreground), self.options.seed_threshold)
+        view = central_view(foreground)
+        # the mean of nine views has a third of their noise
+        least = LEAST_SEED_SNR * noise_of(foreground) / (2 * CENTRAL + 1)
+        found = find_seeds(view, self.options.seed_threshold)
+        bright = found.value > least
+        return Seeds(found.t[bright], found.s[bright], found.value[bright])
 
     def find(self, views: np.ndarray) -> Found:
         """Return all points of one light field (v, u, t, s)."""
@@ -167,7 +175,7 @@ class Localizer:
         curve = self.finder.curve(evidence)
         z, width, height = self._near(curve, z)
         t, s, peak = refine_across(foreground, t, s, self.slope_per_um * z)
-        noise = 1.4826 * float(np.median(np.abs(foreground - np.median(foreground)))) or 1e-9
+        noise = noise_of(foreground) or 1e-9
         bins = self.finder.z_um
         edge = (z < bins[0] + 1.0) | (z > bins[-1] - 1.0)
         found = Found(z, t, s, height, self.sigma.of(width, height), peak / noise, width, curve, edge)

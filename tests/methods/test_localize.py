@@ -1,0 +1,241 @@
+"""``localize`` as a user meets it: points of a recording by every algorithm, traces of a movie, refusals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+
+from napari_lfm.core.events import Progress, Result
+from napari_lfm.core.labelled import labelled
+from napari_lfm.core.metrics import match_points
+from napari_lfm.core.problems import RequestError
+from napari_lfm.methods.base import Request, get_method, make_parameters
+from napari_lfm.methods.localization import card as localize_card
+from napari_lfm.methods.train_localize import run_localize_training
+from napari_lfm.methods.train_localize_wish import make_localize_wish
+from napari_lfm.networks.catalogue import list_models, read_model
+from napari_lfm.training import cista
+from napari_lfm.training.events import Validated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from napari_lfm.optics.microscope import Microscope
+    from napari_lfm.simulation.recording import Recording
+
+METHOD = get_method("localize")
+BEADS = ((18.0, 6.0, -9.0), (-18.0, -9.0, 8.0), (21.0, 3.0, 16.0))
+RANGE = {"z_min_um": -26.0, "z_max_um": 26.0, "diameter_um": 4.0}
+Make = Any
+
+
+@pytest.fixture
+def make(tiny: Microscope, recording: Recording) -> Callable[..., Request]:
+    def request(fields: dict[str, Any] | None = None, **parameters: Any) -> Request:
+        given = {
+            "inputs": {"image": recording["raw"], "white": recording["white"], "dark": recording["dark"]},
+            "microscope": tiny,
+            "lattice": recording["lattice"],
+            "device": "cpu",
+            **(fields or {}),
+        }
+        return Request("localize", parameters=make_parameters(METHOD, parameters), **given)
+
+    return request
+
+
+def result_of(request: Request) -> Result:
+    last = list(METHOD.run(request))[-1]
+    assert isinstance(last, Result)
+    return last
+
+
+def errors(request: Request) -> str:
+    return " ".join(f"{p.message} {p.remedy}" for p in METHOD.check(request) if p.severity == "error")
+
+
+@pytest.mark.parametrize("algorithm", ["csc", "phase-space"])
+def test_beads_are_found_where_they_are(make: Make, recording: Recording, algorithm: str) -> None:
+    result = result_of(make(algorithm=algorithm, **RANGE))
+    points = result.outputs["points"]
+    assert list(points.columns[:4]) == ["z_um", "y_um", "x_um", "confidence"]
+    assert {"sigma_z_um", "snr", "at_edge", "algorithm", "neuron"} <= set(points.columns)
+    assert set(points["algorithm"]) == {algorithm}
+    truth = recording["points"][["z_um", "y_um", "x_um"]].to_numpy()
+    scores = match_points(points[["z_um", "y_um", "x_um"]].to_numpy(), truth, 8.0)
+    assert scores.recall == 1
+    assert scores.rmse_x_um is not None and scores.rmse_x_um < 1.2
+    assert scores.rmse_y_um is not None and scores.rmse_y_um < 1.2
+    assert scores.rmse_z_um is not None and scores.rmse_z_um < 5  # the depth of field is 14 um
+    assert result.primary == "points"
+    assert result.provenance["method"] == "localize"
+
+
+def test_a_run_says_what_it_does_and_can_be_stopped(make: Make) -> None:
+    events = METHOD.run(make(algorithm="phase-space", **RANGE))
+    stages = []
+    for event in events:
+        assert isinstance(event, Progress)
+        stages.append(event.message)
+        if event.message.startswith("Iteration 3"):
+            break
+    events.close()  # type: ignore[attr-defined]
+    assert any("optics" in s for s in stages) and any("Looking for neurons" in s for s in stages)
+
+
+def test_estimates_need_no_data(make: Make) -> None:
+    for algorithm in ("csc", "phase-space"):
+        estimate = METHOD.estimate(make(algorithm=algorithm, **RANGE))
+        assert estimate.seconds > 0
+        assert estimate.peak_bytes > 1e8
+
+
+def test_what_is_wrong_is_said(make: Make, tiny: Microscope, recording: Recording) -> None:
+    assert "no localize model" in errors(make())  # nobody trained one for this microscope
+    assert "is empty" in errors(make(algorithm="csc", z_min_um=5.0, z_max_um=-5.0))
+    assert "no microscope" in errors(make({"microscope": None}, algorithm="csc")).lower()
+    bad = recording["raw"].astype(np.float32).copy()
+    bad[20, 20] = np.nan
+    assert "NaN" in errors(make({"inputs": {"image": bad}}, algorithm="csc"))
+    hexagonal = tiny.model_copy(
+        update={"lenslets": tiny.lenslets.model_copy(update={"lattice": "hexagonal"})}  # type: ignore[union-attr]
+    )
+    assert "hexagonal" in errors(make({"microscope": hexagonal, "lattice": None}, algorithm="csc"))
+    with pytest.raises(RequestError, match="threshold"):
+        make(threshold=2.0)
+
+
+def test_an_empty_light_field_has_no_points(make: Make, recording: Recording) -> None:
+    flat = recording["raw"].astype(np.float32) * 0 + 100.0
+    assert "the same value" in errors(make({"inputs": {"image": flat}}, algorithm="csc", **RANGE))
+    noise = flat + np.random.default_rng(0).normal(0, 3, flat.shape).astype(np.float32)
+    fields = {"inputs": {"image": noise}}
+    points = result_of(make(fields, algorithm="csc", **RANGE)).outputs["points"]
+    assert len(points) == 0
+    assert list(points.columns[:4]) == ["z_um", "y_um", "x_um", "confidence"]
+
+
+def test_a_movie_gives_traces(make: Make, recording: Recording) -> None:
+    rng = np.random.default_rng(0)
+    level = 1 + np.abs(np.sin(np.arange(12) * 0.9))
+    raw = recording["raw"].values.astype(np.float32)
+    dark = recording["dark"].values.astype(np.float32)
+    frames = np.stack([(raw - dark) * v + dark + rng.normal(0, 1, raw.shape) for v in level])
+    step = float(recording["raw"].y[1] - recording["raw"].y[0])
+    movie = labelled(frames.astype(np.float32), "tyx", {"t": 0.5, "y": step, "x": step})
+    inputs = {"image": movie, "white": recording["white"], "dark": recording["dark"]}
+    result = result_of(make({"inputs": inputs}, algorithm="csc", **RANGE))
+    points, traces = result.outputs["points"], result.outputs["traces"]
+    assert len(points) >= 3
+    assert list(traces.columns) == ["neuron", "frame", "t_s", "light", "df_over_f"]
+    for neuron in points["neuron"][:3]:
+        light = traces[traces["neuron"] == neuron]["light"].to_numpy()
+        assert np.corrcoef(light, level)[0, 1] > 0.95
+    assert traces["t_s"].max() == pytest.approx(5.5)
+    few = result_of(make({"inputs": {**inputs, "image": movie[:3]}}, algorithm="csc", **RANGE))
+    assert len(few.outputs["points"]) >= 3  # three frames are no activity: their mean
+
+
+# -- trained ----------------------------------------------------------------------------------
+
+
+TUNING = {
+    "pool": 12,
+    "most": 40,
+    "fresh_every": 4,
+    "batch_size": 64,
+    "kernels": [5, 7],
+    "cells": 11,
+    "neurons_most": 3,
+    "validate_every_steps": 60,
+}
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cista, "VALIDATION_FIELDS", 8)
+    monkeypatch.setattr(localize_card, "SIGMA_FIELDS", 12)
+    monkeypatch.setattr(localize_card, "SCORE_FIELDS", 9)
+
+
+def wish_of(tiny: Microscope, **changes: Any) -> Any:
+    values = {
+        "microscope": tiny,
+        "z_min_um": -24,
+        "z_max_um": 24,
+        "z_step_um": 6,
+        "diameter_min_um": 6,
+        "diameter_max_um": 8,
+        "minutes": None,
+        "steps": 120,
+        "seed": 1,
+        "device": "cpu",
+        "id": "tiny-cista",
+        "tuning": TUNING,
+    }
+    return make_localize_wish({**values, **changes})
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_network_is_trained_installed_and_used(
+    make: Make, tiny: Microscope, recording: Recording, tmp_path: Path
+) -> None:
+    events = list(run_localize_training(wish_of(tiny), tmp_path / "run"))
+    scores = [e.values for e in events if isinstance(e, Validated)]
+    assert scores[-1]["near"] < scores[0]["near"] or len(scores) == 1
+    card = events[-1].entry.card  # type: ignore[union-attr]
+    assert (card.method, card.architecture, card.n_pixels) == ("localize", "cista", tiny.n_pixels)
+    assert card.z_um == [-24.0, -18.0, -12.0, -6.0, 0.0, 6.0, 12.0, 18.0, 24.0]
+    assert set(card.scalers) == {"sigma_floor_um", "sigma_share", "sigma_fade"}
+    assert card.scores[0]["neurons"] > 3
+    assert "tiny-cista" in [e.card.id for e in list_models("localize")]
+    result = result_of(make(threshold=0.1))
+    assert result.provenance["model"]["id"] == "tiny-cista"
+    points = result.outputs["points"][["z_um", "y_um", "x_um"]].to_numpy()
+    truth = recording["points"][["z_um", "y_um", "x_um"]].to_numpy()
+    assert match_points(points, truth, 12.0).recall >= 2 / 3
+    assert "was trained for depths" in errors(make(z_min_um=-200.0))
+    # the same training again is refused, and goes on where it is asked to
+    with pytest.raises(RequestError, match="already"):
+        list(run_localize_training(wish_of(tiny), tmp_path / "run"))
+    with pytest.raises(RequestError, match="seed differ"):
+        list(run_localize_training(wish_of(tiny, seed=2), tmp_path / "run", resume=True))
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_stopped_training_leaves_a_model_and_goes_on_exactly(tiny: Microscope, tmp_path: Path) -> None:
+    whole = wish_of(tiny, id="whole", tuning={**TUNING, "validate_every_steps": 20}, steps=40)
+    list(run_localize_training(whole, tmp_path / "whole", model_folder=tmp_path / "m1"))
+    part = wish_of(tiny, id="part", tuning={**TUNING, "validate_every_steps": 20}, steps=40)
+    events = run_localize_training(part, tmp_path / "part", model_folder=tmp_path / "m2")
+    for event in events:
+        if isinstance(event, Validated):
+            break
+    events.close()  # type: ignore[attr-defined]
+    assert not read_model(tmp_path / "m2").problem
+    list(run_localize_training(part, tmp_path / "part", resume=True))
+    from safetensors.torch import load_file
+
+    one, other = (load_file(tmp_path / name / "last.safetensors") for name in ("whole", "part"))
+    names = [k for k in one if one[k].is_floating_point()]
+    assert names
+    for name in names:
+        torch.testing.assert_close(one[name], other[name])
+
+
+def test_wishes_that_cannot_be_fulfilled(tiny: Microscope) -> None:
+    for changes, reason in (
+        ({"minutes": None, "steps": None}, "length of the training"),
+        ({"diameter_min_um": 20, "diameter_max_um": 10}, "smaller than the smallest"),
+        ({"z_min_um": 5, "z_max_um": 5}, "depth bins"),
+        ({"id": "a/b"}, "cannot be the id"),
+        ({"colour": 1}, "no setting 'colour'"),
+        ({"tuning": {"poool": 3}}, "Did you mean 'pool'"),
+        ({"microscope": None}, "no microscope"),
+    ):
+        with pytest.raises(RequestError, match=reason):
+            wish_of(tiny, **changes)
