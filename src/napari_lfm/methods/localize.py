@@ -71,6 +71,7 @@ class Localize:
         "phase-space fit; with confidence, uncertainty and, from movies, traces."
     )
     input_kind: ClassVar[InputKind] = "lightfield"
+    makes: ClassVar[str] = "points"
     Parameters: ClassVar[type[LocalizeParameters]] = LocalizeParameters
 
     def check(self, request: Request) -> list[Problem]:

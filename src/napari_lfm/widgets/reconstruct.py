@@ -45,7 +45,8 @@ _PAUSE_MS = 250
 def load_methods() -> dict[str, Method]:
     """Import every method (worker thread: they bring torch with them)."""
     import_torch_gently()
-    return {name: get_method(name) for name in method_ids()}
+    every = {name: get_method(name) for name in method_ids()}
+    return {name: method for name, method in every.items() if getattr(method, "makes", "volume") == "volume"}
 
 
 @dataclass(frozen=True)
