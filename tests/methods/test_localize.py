@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from napari_lfm.core.labelled import labelled
 from napari_lfm.core.metrics import match_points
 from napari_lfm.core.problems import RequestError
 from napari_lfm.methods.base import Request, get_method, make_parameters
+from napari_lfm.methods.lightfield_data import LightfieldData, prepare
 from napari_lfm.methods.localization import card as localize_card
+from napari_lfm.methods.localization.engine import LocalizeEngine
 from napari_lfm.methods.train_localize import run_localize_training
 from napari_lfm.methods.train_localize_wish import make_localize_wish
 from napari_lfm.networks.catalogue import list_models, read_model
@@ -138,6 +141,47 @@ def test_a_movie_gives_traces(make: Make, recording: Recording) -> None:
     assert traces["t_s"].max() == pytest.approx(5.5)
     few = result_of(make({"inputs": {**inputs, "image": movie[:3]}}, algorithm="csc", **RANGE))
     assert len(few.outputs["points"]) >= 3  # three frames are no activity: their mean
+
+
+def engine_of(request: Request) -> LocalizeEngine:
+    data = next(e for e in prepare(request) if isinstance(e, LightfieldData))
+    steps = LocalizeEngine.prepare(request, data, None, "mean")
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def test_a_click_finds_the_neuron_under_it(make: Make, recording: Recording) -> None:
+    engine = engine_of(make(algorithm="csc", **RANGE))
+    everything = engine.places(engine.detect())
+    for z, y, x in recording["points"][["z_um", "y_um", "x_um"]].to_numpy():
+        found = engine.places(engine.at(y + 3.0, x - 3.0))  # not quite on it
+        assert len(found) >= 1
+        nearest = found[np.abs(found[:, 0] - z).argmin()]
+        assert abs(nearest[1] - y) < 2 and abs(nearest[2] - x) < 2 and abs(nearest[0] - z) < 6
+        # the same point as among all of them
+        assert np.linalg.norm(everything - nearest, axis=1).min() < 1.0
+        grounds = engine.grounds(float(z), float(y), float(x))
+        assert grounds.images["x"].shape == grounds.images["y"].shape
+        assert abs(float(grounds.z_um[grounds.curve.argmax()]) - z) < 7
+        # the line runs where the image is bright
+        image = grounds.images["x"]
+        middle = image.shape[1] // 2
+        views = np.arange(len(image)) - len(image) // 2
+        at = middle + grounds.offset["x"] + grounds.slope * views
+        along = image[np.arange(len(image)), np.clip(np.rint(at), 0, image.shape[1] - 1).astype(int)]
+        assert along.mean() > 3 * image.mean()
+
+
+def test_clicks_beside_the_specimen_are_told(make: Make) -> None:
+    engine = engine_of(make(algorithm="csc", **RANGE))
+    with pytest.raises(RequestError, match="outside the light field"):
+        engine.at(-500.0, 0.0)
+    dark = replace(engine, foreground=np.zeros_like(engine.foreground))
+    with pytest.raises(RequestError, match="nothing but background"):
+        dark.at(20.0, 20.0)
 
 
 # -- trained ----------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
     from napari_lfm.methods.lightfield_data import LightfieldData
     from napari_lfm.methods.localization.points import Found
     from napari_lfm.networks.registry import ModelEntry
-
-FEW_FRAMES = 8
-"""A movie with fewer frames says nothing about activity: its mean is looked at."""
 
 
 class LocalizeParameters(Parameters):
@@ -50,15 +46,6 @@ class LocalizeParameters(Parameters):
     """Diameter of the cell bodies in the dictionary of csc."""
     merge_um: float = Field(default=6.0, ge=0, le=100, json_schema_extra={"advanced": True})
     """Points nearer to each other than this are one neuron."""
-
-
-@dataclass(frozen=True)
-class _Look:
-    """The light field that points are looked for in, and what it was made of."""
-
-    views: np.ndarray
-    frames: int
-    kind: str
 
 
 class Localize:
@@ -149,44 +136,41 @@ class Localize:
             else:
                 data = event
         assert data is not None
-        look = look_at(data, _parameters(request).movie)
-        yield Progress(0, 1, f"Looking for neurons in {look.kind}")
         if _parameters(request).algorithm == "phase-space":
-            found = yield from self._by_phase_space(request, data, look)
+            found = yield from self._by_phase_space(request, data)
         else:
-            found = yield from self._by_epipolar_images(request, data, look, entry)
+            found = yield from self._by_epipolar_images(request, data, entry)
         from napari_lfm.methods.localization.table import points_table, traces_table
 
         points = points_table(found, data, _parameters(request).algorithm)
         outputs: dict[str, Any] = {"points": points}
-        if look.frames > 1 and len(found):
-            traces = yield from self._traces(data, look, found)
+        if len(data.rectified.image) > 1 and len(found):
+            traces = yield from self._traces(data, found)
             outputs["traces"] = traces_table(traces, data)
         yield self._result(request, entry, data, outputs, time.perf_counter() - started)
 
     # -- algorithms -------------------------------------------------------------------------
 
     def _by_epipolar_images(
-        self, request: Request, data: LightfieldData, look: _Look, entry: ModelEntry | None
+        self, request: Request, data: LightfieldData, entry: ModelEntry | None
     ) -> Generator[Progress, None, Found]:
-        from napari_lfm.methods.localization.setup import make_localizer
+        from napari_lfm.methods.localization.engine import LocalizeEngine
 
-        localizer = yield from make_localizer(request, data.microscope, data.n_pixels, entry)
-        yield Progress(0, 3, "Taking off the background")
-        foreground = localizer.foreground(look.views)
-        seeds = localizer.seeds(foreground)
-        yield Progress(1, 3, f"Reading the depths of {len(seeds)} places")
-        found = localizer.at(foreground, seeds)
-        yield Progress(3, 3, f"{len(found)} points", values={"points": float(len(found))})
+        engine = yield from LocalizeEngine.prepare(request, data, entry, _parameters(request).movie)
+        seeds = engine.seeds()
+        yield Progress(0, 1, f"Reading the depths of {len(seeds)} places")
+        found = engine.localizer.at(engine.foreground, seeds)
+        yield Progress(1, 1, f"{len(found)} points", values={"points": float(len(found))})
         return found
 
-    def _by_phase_space(
-        self, request: Request, data: LightfieldData, look: _Look
-    ) -> Generator[Progress, None, Found]:
+    def _by_phase_space(self, request: Request, data: LightfieldData) -> Generator[Progress, None, Found]:
         from napari_lfm.lightfield.purify import split_background
+        from napari_lfm.methods.localization.look import look_at
         from napari_lfm.methods.localization.phase_space import ITERATIONS
         from napari_lfm.methods.localization.setup import make_phase_space, options_of
 
+        look = look_at(data, _parameters(request).movie)
+        yield Progress(0, 1, f"Looking for neurons in {look.kind}")
         options = options_of(_parameters(request))
         fit = yield from make_phase_space(request, data.microscope, data.n_pixels, data.rectified.cells)
         foreground = split_background(look.views, options.purify)[1]
@@ -196,17 +180,16 @@ class Localize:
             yield Progress(number, ITERATIONS, f"Iteration {number} of {ITERATIONS}")
         return fit.found(sources, foreground, options.confidence)
 
-    def _traces(
-        self, data: LightfieldData, look: _Look, found: Found
-    ) -> Generator[Progress, None, np.ndarray]:
+    def _traces(self, data: LightfieldData, found: Found) -> Generator[Progress, None, np.ndarray]:
         from napari_lfm.lightfield.purify import split_background
         from napari_lfm.lightfield.slopes import slope_at_depth
+        from napari_lfm.methods.localization.look import mean_of, views_of
         from napari_lfm.methods.localization.table import BODY_UM
         from napari_lfm.methods.localization.traces import footprints, unmix
         from napari_lfm.methods.network_input import lenslet_gain
 
         gain = lenslet_gain(data)
-        mean = _mean(data, gain)
+        mean = mean_of(data, gain)
         background, _ = split_background(mean)
         slope = slope_at_depth(1.0, data.microscope, None, data.n_pixels) * found.z_um
         cell = data.microscope.lenslet_um
@@ -214,10 +197,11 @@ class Localize:
         shading = mean.mean((2, 3)).clip(0)
         marks = footprints(mean.shape, found.t, found.s, slope, max(0.6, BODY_UM / 2 / cell), shading)
         rows = []
-        frames = (_views(data, k, gain) for k in range(look.frames))
+        count = len(data.rectified.image)
+        frames = (views_of(data, k, gain) for k in range(count))
         for k, (light, _) in enumerate(unmix(frames, marks, background), 1):
             rows.append(light)
-            yield Progress(k, look.frames, "Reading the traces")
+            yield Progress(k, count, "Reading the traces")
         return np.array(rows)
 
     # -- what belongs to a request ----------------------------------------------------------
@@ -260,34 +244,6 @@ class Localize:
         for output in outputs.values():
             output.attrs["provenance"] = provenance
         return Result(outputs, "points", provenance)
-
-
-def look_at(data: LightfieldData, movie: str) -> _Look:
-    """Return the light field that points are looked for in: the frame, or what a movie does."""
-    from napari_lfm.lightfield.purify import temporal_activity
-    from napari_lfm.methods.network_input import lenslet_gain
-
-    gain = lenslet_gain(data)
-    frames = len(data.rectified.image)
-    if frames == 1:
-        return _Look(_views(data, 0, gain), 1, "the light field")
-    if movie == "mean" or frames < FEW_FRAMES:
-        return _Look(_mean(data, gain), frames, "the mean of the movie")
-    views = np.stack([_views(data, k, gain) for k in range(frames)])
-    return _Look(temporal_activity(views), frames, "what changes in the movie")
-
-
-def _views(data: LightfieldData, frame: int, gain: np.ndarray | None) -> np.ndarray:
-    views = np.asarray(data.rectified.views(frame), np.float32)
-    return views if gain is None else np.asarray(views / gain, np.float32)
-
-
-def _mean(data: LightfieldData, gain: np.ndarray | None) -> np.ndarray:
-    total = np.zeros(data.rectified.views(0).shape, np.float64)
-    count = len(data.rectified.image)
-    for k in range(count):
-        total += _views(data, k, gain)
-    return np.asarray(total / count, np.float32)
 
 
 def _frames(request: Request) -> int:

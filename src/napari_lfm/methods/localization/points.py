@@ -159,7 +159,7 @@ class Localizer:
         o = self.options
         if not len(seeds):
             return self._none()
-        first = self.finder.curve(self._evidence(foreground, seeds.t, seeds.s))
+        first = self.finder.curve(self.evidence(foreground, seeds.t, seeds.s))
         rows: list[tuple[int, float, float, float]] = [
             (k, *peak)
             for k, curve in enumerate(first)
@@ -171,7 +171,7 @@ class Localizer:
         z = np.array([r[1] for r in rows])
         t, s = seeds.t[seed].astype(float), seeds.s[seed].astype(float)
         # along the ray that a first depth predicts the source is in every row of views
-        evidence = self._evidence(foreground, t, s, z, o.rows)
+        evidence = self.evidence(foreground, t, s, z, o.rows)
         curve = self.finder.curve(evidence)
         z, width, height = self._near(curve, z)
         t, s, peak = refine_across(foreground, t, s, self.slope_per_um * z)
@@ -187,7 +187,7 @@ class Localizer:
         window = np.abs(bins - z[:, None]) <= 4.0
         return centre_of(np.where(window, curve, 0.0), bins)
 
-    def _evidence(
+    def evidence(
         self, foreground: np.ndarray, t: np.ndarray, s: np.ndarray, z: np.ndarray | None = None, rows: int = 0
     ) -> np.ndarray:
         """Return the mean evidence of both directions and of rows along the rays."""
