@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from napari_lfm.methods.base import Request
     from napari_lfm.methods.lightfield_data import LightfieldData
+    from napari_lfm.methods.localization.engine import LocalizeEngine
     from napari_lfm.methods.localization.points import Found
     from napari_lfm.networks.registry import ModelEntry
 
@@ -124,18 +125,8 @@ class Localize:
 
     def run(self, request: Request) -> Iterator[Event]:
         """Rectify, take the background off, find points; traces for a movie."""
-        from napari_lfm.methods.lightfield_data import prepare
-
-        request, entry = self._settled(request)
-        raise_for(self.check(request))
         started = time.perf_counter()
-        data: LightfieldData | None = None
-        for event in prepare(request, None if entry is None else entry.card.n_pixels):
-            if isinstance(event, Progress):
-                yield event
-            else:
-                data = event
-        assert data is not None
+        request, entry, data = yield from self._prepared(request)
         if _parameters(request).algorithm == "phase-space":
             found = yield from self._by_phase_space(request, data)
         else:
@@ -148,6 +139,49 @@ class Localize:
             traces = yield from self._traces(data, found)
             outputs["traces"] = traces_table(traces, data)
         yield self._result(request, entry, data, outputs, time.perf_counter() - started)
+
+    # -- for questions, one after the other ---------------------------------------------------
+
+    def engine(self, request: Request) -> Iterator[Progress | LocalizeEngine]:
+        """Make a light field ready for clicks; the engine comes last.
+
+        Raises
+        ------
+        RequestError
+            If the request is wrong, or the algorithm fits the whole light field.
+        """
+        from napari_lfm.methods.localization.engine import LocalizeEngine
+
+        if _parameters(request).algorithm == "phase-space":
+            raise RequestError("Phase space fits the whole light field.", "Choose another algorithm.")
+        request, entry, data = yield from self._prepared(request)
+        yield (yield from LocalizeEngine.prepare(request, data, entry, _parameters(request).movie))
+
+    def answer(self, request: Request, engine: LocalizeEngine, *, everything: bool = True) -> Result:
+        """Return all points that an engine finds, or an empty table, with the record of the run."""
+        from napari_lfm.methods.localization.table import points_table
+
+        started = time.perf_counter()
+        request, entry = self._settled(request)
+        found = engine.detect() if everything else engine.none()
+        table = points_table(found, engine.data, _parameters(request).algorithm)
+        return self._result(request, entry, engine.data, {"points": table}, time.perf_counter() - started)
+
+    def _prepared(
+        self, request: Request
+    ) -> Generator[Progress, None, tuple[Request, ModelEntry | None, LightfieldData]]:
+        from napari_lfm.methods.lightfield_data import prepare
+
+        request, entry = self._settled(request)
+        raise_for(self.check(request))
+        data: LightfieldData | None = None
+        for event in prepare(request, None if entry is None else entry.card.n_pixels):
+            if isinstance(event, Progress):
+                yield event
+            else:
+                data = event
+        assert data is not None
+        return request, entry, data
 
     # -- algorithms -------------------------------------------------------------------------
 

@@ -182,6 +182,8 @@ def depths_text(card: ModelCard) -> str:
     text = (
         f"{min(card.z_um):g} to {max(card.z_um):g} {MICROMETRES}, {planes} plane{'s' if planes > 1 else ''}"
     )
+    if card.method == "localize":  # it gives points, not voxels
+        return text.replace("planes", "depths")
     voxels = card.voxels_per_lenslet or card.n_pixels
     return f"{text}, {voxels} voxels per lenslet" if voxels else text
 

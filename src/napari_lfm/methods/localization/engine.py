@@ -93,6 +93,10 @@ class LocalizeEngine:
         """Return all points."""
         return self.localizer.at(self.foreground, self.seeds())
 
+    def none(self) -> Found:
+        """Return no points."""
+        return self.localizer.at(self.foreground, Seeds(*(np.zeros(0),) * 3))
+
     def at(self, y_um: float, x_um: float) -> Found:
         """Return the neurons under a place of the world: those that the central view shows there.
 

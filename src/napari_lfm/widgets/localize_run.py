@@ -1,0 +1,62 @@
+"""What the *Localize* panel does off the GUI thread: make a light field ready, and find its points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from napari_lfm.core.events import Progress, Result
+from napari_lfm.widgets.preload import import_torch_gently, leave_a_core
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+
+    from napari_lfm.methods.base import Request
+    from napari_lfm.methods.localization.engine import LocalizeEngine
+
+
+class Stopped(Exception):
+    """The user gave the run up."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a run or a click has found; the engine where the algorithm has one."""
+
+    points: pd.DataFrame
+    engine: LocalizeEngine | None
+    provenance: dict[str, Any]
+
+
+def find(
+    request: Request, engine: LocalizeEngine | None, report: Callable[[Progress], None], *, everything: bool
+) -> Answer:
+    """Make the engine ready if it is not, and find all points if wanted (worker thread)."""
+    import_torch_gently()
+    leave_a_core()
+    from napari_lfm.methods.localize import Localize
+
+    method = Localize()
+    parameters: Any = request.parameters
+    if parameters.algorithm == "phase-space":
+        last: Any = None
+        for step in method.run(request):
+            if isinstance(step, Progress):
+                report(step)
+            last = step
+        assert isinstance(last, Result)
+        points: Any = last.outputs["points"]
+        return Answer(points, None, last.provenance)
+    if engine is None:
+        for event in method.engine(request):
+            if isinstance(event, Progress):
+                report(event)
+            else:
+                engine = event
+        assert engine is not None
+    report(Progress(0, 0, "Reading the depths"))
+    result = method.answer(request, engine, everything=everything)
+    table: Any = result.outputs["points"]
+    return Answer(table, engine, result.provenance)

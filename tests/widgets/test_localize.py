@@ -1,0 +1,251 @@
+"""The *Localize* panel: points that follow the threshold, clicks, corrections by hand, export."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from napari.layers import Image
+
+from napari_lfm.core.problems import RequestError
+from napari_lfm.methods.localization import table as tables
+from napari_lfm.methods.localization.engine import Grounds
+from napari_lfm.methods.localization.points import Found
+from napari_lfm.widgets import localize
+from napari_lfm.widgets.localize import LocalizeWidget
+from napari_lfm.widgets.localize_click import brightest_on_ray, clicked_place
+from napari_lfm.widgets.localize_input import parameters_of, point_words
+from napari_lfm.widgets.localize_run import Answer, Stopped
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_lfm.optics.microscope import Microscope
+
+PLACES = np.array([[-5.0, 20.0, 30.0], [2.0, 60.0, 30.0], [8.0, 40.0, 70.0]])
+SURE = np.array([0.9, 0.6, 0.3])
+
+
+def table_of(places: np.ndarray, sure: np.ndarray) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "z_um": places[:, 0], "y_um": places[:, 1], "x_um": places[:, 2], "confidence": sure,
+            "sigma_z_um": 0.5, "snr": 20.0, "at_edge": False, "algorithm": "csc",
+            "neuron": np.arange(len(places)),
+        }
+    )  # fmt: skip
+
+
+class FakeEngine:
+    """Finds the nearest of three neurons within 10 um of a click."""
+
+    data = None
+
+    def at(self, y_um: float, x_um: float) -> Found:
+        away = np.hypot(PLACES[:, 1] - y_um, PLACES[:, 2] - x_um)
+        k = int(away.argmin())
+        if away[k] > 10:
+            raise RequestError("There is nothing but background here.", "Click on something bright.")
+        one = np.array([k])
+        return Found(
+            PLACES[one, 0], PLACES[one, 1], PLACES[one, 2], SURE[one], np.array([0.5]), np.array([9.0]),
+            np.array([1.0]), np.zeros((1, 5)), np.zeros(1, bool),
+        )  # fmt: skip
+
+    def grounds(self, z_um: float, y_um: float, x_um: float) -> Grounds:
+        image = np.eye(7, 9)
+        return Grounds(
+            {"x": image, "y": image}, 0.1 * z_um, {"x": 0.1, "y": -0.2}, np.arange(-9.0, 10.0), np.eye(19)[3]
+        )
+
+
+@pytest.fixture
+def panel(
+    make_napari_viewer: Any, microscope: Microscope, monkeypatch: pytest.MonkeyPatch, qtbot: Any
+) -> LocalizeWidget:
+    def find(request: Any, engine: Any, report: Any, *, everything: bool) -> Answer:
+        return Answer(table_of(PLACES, SURE), engine or FakeEngine(), {"method": "localize"})  # type: ignore[arg-type]
+
+    monkeypatch.setattr(localize, "find", find)
+    monkeypatch.setattr(
+        tables,
+        "points_table",
+        lambda found, data, algorithm: table_of(
+            np.stack([found.z_um, found.t, found.s], 1), found.confidence
+        ),
+    )
+    viewer = make_napari_viewer()
+    widget = LocalizeWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    layer = viewer.add_image(np.random.default_rng(0).random((90, 90)), name="raw")
+    widget.session.set_input("lightfield", layer)
+    widget.session.set_microscope(microscope)
+    widget.controller.choose_algorithm("csc")
+    return widget
+
+
+def detect(panel: LocalizeWidget, qtbot: Any) -> None:
+    panel.controller.detect()
+    qtbot.waitUntil(lambda: not panel.controller.is_running, timeout=5000)
+
+
+def test_nothing_can_be_found_without_a_light_field(make_napari_viewer: Any) -> None:
+    widget = LocalizeWidget(make_napari_viewer())
+    assert "No light field is chosen" in widget.view.input_text.text()
+    assert not widget.view.detect_button.isEnabled()
+    widget.controller.export(__import__("pathlib").Path("x.csv"))
+    assert "no points to export" in widget.view.export_text.text()
+
+
+def test_points_follow_the_threshold_at_once(panel: LocalizeWidget, qtbot: Any) -> None:
+    control = panel.controller
+    control.move_threshold(0.5)
+    detect(panel, qtbot)
+    layer = control.points.layer
+    assert layer is not None and len(layer.data) == 2
+    assert list(layer.features["source"]) == ["detected", "detected"]
+    assert {"confidence", "sigma_z_um", "snr", "algorithm"} <= set(layer.features)
+    assert [str(u) for u in layer.units] == ["micrometer"] * 3
+    assert "2 neurons" in panel.view.text.text()
+    control.move_threshold(0.1)
+    assert len(layer.data) == 3
+    assert "3 of 3" in panel.view.threshold_label.text()
+    control.move_threshold(0.95)
+    assert len(layer.data) == 0
+    control.move_threshold(0.1)
+    assert len(control.points.layer.data) == 3  # type: ignore[union-attr]
+    # another run replaces them
+    detect(panel, qtbot)
+    assert len(control.points.layer.data) == 3  # type: ignore[union-attr]
+
+
+def test_a_click_adds_the_neuron_under_it_once(panel: LocalizeWidget, qtbot: Any) -> None:
+    control = panel.controller
+    control.click_at(41.0, 69.0)  # makes the engine ready first
+    qtbot.waitUntil(lambda: not control.is_running, timeout=5000)
+    assert control.points.layer is not None
+    assert list(control.points.layer.features["source"]) == ["clicked"]
+    np.testing.assert_allclose(control.points.layer.data[0], PLACES[2])
+    control.click_at(41.0, 69.0)
+    assert len(control.points.layer.data) == 1 and "already" in panel.view.text.text()
+    control.click_at(500.0, 500.0)
+    assert "nothing but background" in panel.view.text.text()
+    # it is selected, and what it rests on is drawn
+    assert control.points.selected() == pytest.approx(tuple(PLACES[2]))
+    assert panel.view.plot.grounds is not None
+    panel.view.plot.resize(300, 230)
+    panel.view.plot.grab()
+    assert "confidence 0.30" in panel.view.point_text.text()
+    # detections come beside it, not on it, and the threshold leaves it alone
+    control.move_threshold(0.5)
+    detect(panel, qtbot)
+    assert sorted(control.points.layer.features["source"]) == ["clicked", "detected", "detected"]
+
+
+def test_corrections_stay_and_are_recorded(panel: LocalizeWidget, qtbot: Any, tmp_path: Path) -> None:
+    control = panel.controller
+    control.move_threshold(0.1)
+    detect(panel, qtbot)
+    layer = control.points.layer
+    assert layer is not None
+    layer.selected_data = {0}
+    layer.remove_selected()
+    assert len(layer.data) == 2
+    layer.add([1.0, 10.0, 10.0])
+    assert list(layer.features["source"])[-1] == "added"
+    assert np.isnan(layer.features["confidence"].iloc[-1])
+    moved = np.array(layer.data)
+    moved[0] += (0.0, 3.0, 0.0)
+    layer.data = moved
+    layer.events.data(value=layer.data, action="changed", data_indices=(0,), vertex_indices=((),))
+    assert layer.features["source"].iloc[0] == "moved"
+    # moving the threshold brings neither the deleted one nor the moved one's detection back
+    control.move_threshold(0.95)
+    control.move_threshold(0.1)
+    assert sorted(control.points.layer.features["source"]) == ["added", "detected", "moved"]  # type: ignore[union-attr]
+    path = tmp_path / "neurons.csv"
+    control.export(path)
+    table = pd.read_csv(path)
+    assert list(table.columns[:4]) == ["z_um", "y_um", "x_um", "confidence"]
+    assert set(table["source"]) == {"added", "detected", "moved"}
+    record = json.loads((tmp_path / "neurons.csv.json").read_text())
+    assert {e["what"] for e in record["provenance"]["corrections"]} == {"deleted", "added", "moved"}
+    control.export(tmp_path / "nowhere" / "x.csv")
+    assert "x.csv" in panel.view.export_text.text() or panel.view.export_text.text()
+
+
+def test_stop_and_failures_leave_the_points(
+    panel: LocalizeWidget, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control = panel.controller
+    control.move_threshold(0.1)
+    detect(panel, qtbot)
+
+    def stopped(*_: Any, **__: Any) -> Answer:
+        raise Stopped
+
+    monkeypatch.setattr(localize, "find", stopped)
+    detect(panel, qtbot)
+    assert "Stopped" in panel.view.text.text()
+    assert len(control.points.table()) == 3
+
+    def broken(*_: Any, **__: Any) -> Answer:
+        raise RequestError("The light field is all zero.", "Choose another one.")
+
+    monkeypatch.setattr(localize, "find", broken)
+    detect(panel, qtbot)
+    assert "all zero" in panel.view.text.text()
+    assert panel.view.detect_button.isEnabled()
+    # the layer was thrown away by the user: the next run makes a new one
+    panel.viewer.layers.remove(control.points.layer)
+    assert len(control.points.table()) == 0
+    control.move_threshold(0.2)
+    assert control.points.is_there
+
+
+def test_a_click_needs_the_toggle_and_no_drag(panel: LocalizeWidget, monkeypatch: pytest.MonkeyPatch) -> None:
+    control = panel.controller
+    asked: list[tuple[float, float]] = []
+    monkeypatch.setattr(control, "click_at", lambda y, x: asked.append((y, x)))
+    monkeypatch.setattr(control, "_warm_up", lambda: None)
+
+    def press(moves: bool) -> None:
+        event = SimpleNamespace(type="mouse_press", button=1, position=(7.0, 8.0), is_dragging=False)
+        steps = control.on_mouse(panel.viewer, event)
+        next(steps, None)
+        event.type, event.is_dragging = ("mouse_move", True) if moves else ("mouse_release", False)
+        next(steps, None)
+
+    press(False)
+    assert asked == []
+    panel.view.click_button.setChecked(True)
+    press(True)
+    assert asked == []
+    press(False)
+    assert asked == [(7.0, 8.0)]
+
+
+def test_a_click_in_3d_means_the_brightest_voxel_on_its_ray(make_napari_viewer: Any) -> None:
+    viewer = make_napari_viewer()
+    data = np.zeros((8, 10, 12), np.float32)
+    data[5, 6, 7] = 1
+    layer = viewer.add_image(data, scale=(2, 3, 3))
+    viewer.dims.ndisplay = 3
+    event = SimpleNamespace(
+        position=(0.0, 18.0, 21.0), view_direction=np.array([1.0, 0, 0]), dims_displayed=[0, 1, 2]
+    )
+    assert isinstance(layer, Image)
+    assert brightest_on_ray(layer, event) == pytest.approx((18.0, 21.0), abs=1.6)
+    assert clicked_place(viewer, event) == pytest.approx((18.0, 21.0), abs=1.6)
+    event.position = (0.0, 500.0, 500.0)
+    assert clicked_place(viewer, event) is None
+
+
+def test_words_and_parameters() -> None:
+    words = point_words({"z_um": 1.0, "y_um": 2.0, "x_um": 3.0, "confidence": float("nan"), "at_edge": True})
+    assert "z 1.0, y 2.0, x 3.0" in words and "further out" in words and "confidence" not in words
+    assert parameters_of("csc", {"merge_um": 3.0})["merge_um"] == 3.0
