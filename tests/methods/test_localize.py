@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,14 +19,14 @@ from napari_lfm.methods.lightfield_data import LightfieldData, prepare
 from napari_lfm.methods.localization import card as localize_card
 from napari_lfm.methods.localization.engine import LocalizeEngine
 from napari_lfm.methods.train_localize import run_localize_training
-from napari_lfm.methods.train_localize_wish import make_localize_wish
+from napari_lfm.methods.train_localize_wish import make_localize_wish, task_of
+from napari_lfm.methods.train_wish import load_recipe
 from napari_lfm.networks.catalogue import list_models, read_model
 from napari_lfm.training import cista
 from napari_lfm.training.events import Validated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from napari_lfm.optics.microscope import Microscope
     from napari_lfm.simulation.recording import Recording
@@ -283,3 +284,13 @@ def test_wishes_that_cannot_be_fulfilled(tiny: Microscope) -> None:
     ):
         with pytest.raises(RequestError, match=reason):
             wish_of(tiny, **changes)
+
+
+def test_the_recipes_are_wishes() -> None:
+    folder = Path(__file__).resolve().parents[2] / "recipes"
+    for path in sorted(folder.glob("cista-*.yaml")):
+        wish = make_localize_wish(load_recipe(path))
+        assert wish.id == path.stem
+        task = task_of(wish)
+        assert task.arguments["n_views"] == wish.microscope.n_pixels
+        assert task.arguments["depths"] == len(wish.bins_um())
