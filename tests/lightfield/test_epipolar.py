@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_lfm.lightfield.epipolar import brightest_one, central_view, epipolar_windows, find_seeds
+from napari_lfm.lightfield.epipolar import (
+    bright_places,
+    brightest_one,
+    central_view,
+    epipolar_windows,
+    find_seeds,
+)
 
 V, T, S = 7, 21, 25
 PLACES = ((6.3, 8.0, 0.3), (14.0, 17.6, -0.4))
@@ -34,6 +40,13 @@ def test_seeds_are_found_between_lenslets(field: np.ndarray) -> None:
     corner = np.zeros((5, 5))
     corner[0, 4] = 1.0
     assert (find_seeds(corner).t[0], find_seeds(corner).s[0]) == (0.0, 4.0)
+
+
+def test_bright_places_are_those_above_a_share() -> None:
+    view = np.array([[0.0, 5.0, 10.0], [1.0, 6.0, -3.0]])
+    found = bright_places(view, 0.45)
+    assert list(zip(found.t, found.s, found.value, strict=True)) == [(0, 2, 10), (1, 1, 6), (0, 1, 5)]
+    assert len(bright_places(np.zeros((3, 3)), 0.1)) == 0
 
 
 @pytest.mark.parametrize("view", [0, -2, 3])

@@ -69,6 +69,18 @@ def find_seeds(view: np.ndarray, threshold: float = 0.1, min_distance: int = 1) 
     return Seeds(fine[:, 0], fine[:, 1], np.array([float(view[tuple(p)]) for p in at]))
 
 
+def bright_places(view: np.ndarray, threshold: float) -> Seeds:
+    """Return every lenslet of a view above a share of the brightest, the brightest first.
+
+    Where sources overlap in the view, a weaker one is no peak, but its place is bright all the same.
+    """
+    top = float(view.max(initial=0.0))
+    rows, columns = np.nonzero(view > max(threshold * top, 0.0))
+    value = np.asarray(view[rows, columns], float)
+    order = np.argsort(-value, kind="stable")
+    return Seeds(rows[order].astype(float), columns[order].astype(float), value[order])
+
+
 def epipolar_windows(
     field: np.ndarray,
     t: np.ndarray,

@@ -34,6 +34,9 @@ class LocalizeParameters(Parameters):
     """Least confidence of a point; empty: 0.25 for cista, 0.5 for csc, 0.15 for phase-space."""
     seed_threshold: float = Field(default=0.1, gt=0, le=1)
     """How bright a peak of the central view must be to be looked at, as a share of the brightest."""
+    seeds: Literal["dense", "peaks"] = "dense"
+    """Where depths are looked for: dense: wherever the central view is bright; peaks: at its peaks alone, as
+    published: faster, and neurons that overlap there are missed."""
     z_min_um: float | None = Field(default=None, ge=-1000, le=1000)
     """Lowest depth; empty: the model's, or what the optics resolve."""
     z_max_um: float | None = Field(default=None, ge=-1000, le=1000)

@@ -20,6 +20,8 @@ class LocalizeSettings(BaseModel):
 
     seed_threshold: float = Field(default=0.1, gt=0, le=1)
     """How bright a peak of the central view must be to be looked at, as a share of the brightest."""
+    seeds: Literal["dense", "peaks"] = "dense"
+    """Where depths are looked for: wherever the central view is bright, or at its peaks alone."""
     background: Literal["robust", "largest", "none"] = "robust"
     """What is taken off before: the low-rank haze below the sources, the largest component, or nothing."""
     movie: Literal["activity", "mean"] = "activity"

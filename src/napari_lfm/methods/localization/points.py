@@ -9,7 +9,7 @@ one.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from napari_lfm.lightfield.epipolar import (
     CENTRAL,
     Direction,
     Seeds,
+    bright_places,
     brightest_one,
     central_view,
     epipolar_windows,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 LEAST_SEED_SNR = 5.0
 """What does not stand out of the central view by so many standard deviations is noise."""
+_DENSE = 0.6
+"""Lenslets need not be as bright as a peak: a source may lie between two."""
 DIRECTIONS: tuple[Direction, ...] = ("x", "y")
 
 
@@ -62,6 +65,9 @@ class PointOptions:
     ----------
     purify : str
         See `split_background`.
+    seeds : str
+        ``dense``: every lenslet of the central view that is bright enough; ``peaks``: its peaks alone, as
+        published, which is faster and misses neurons that overlap there.
     seed_threshold : float
         Share of the brightest peak of the central view.
     rows : int
@@ -75,6 +81,7 @@ class PointOptions:
     """
 
     purify: Way = "robust"
+    seeds: Literal["dense", "peaks"] = "dense"
     seed_threshold: float = 0.1
     rows: int = 4
     confidence: float = 0.25
@@ -145,7 +152,10 @@ class Localizer:
         view = central_view(foreground)
         # the mean of nine views has a third of their noise
         least = LEAST_SEED_SNR * noise_of(foreground) / (2 * CENTRAL + 1)
-        found = find_seeds(view, self.options.seed_threshold)
+        if self.options.seeds == "peaks":
+            found = find_seeds(view, self.options.seed_threshold)
+        else:
+            found = bright_places(view, _DENSE * self.options.seed_threshold)
         bright = found.value > least
         return Seeds(found.t[bright], found.s[bright], found.value[bright])
 
@@ -170,6 +180,10 @@ class Localizer:
         seed = np.array([r[0] for r in rows])
         z = np.array([r[1] for r in rows])
         t, s = seeds.t[seed].astype(float), seeds.s[seed].astype(float)
+        # neighbouring places show the same neuron: one of them is enough to go on with
+        t, s, _ = refine_across(foreground, t, s, self.slope_per_um * z)
+        own = self._apart(z, t, s, np.array([r[3] for r in rows]))
+        z, t, s = z[own], t[own], s[own]
         # along the ray that a first depth predicts the source is in every row of views
         evidence = self.evidence(foreground, t, s, z, o.rows)
         curve = self.finder.curve(evidence)
@@ -205,18 +219,17 @@ class Localizer:
 
     def _merged(self, found: Found) -> Found:
         """Return the points with those of one neuron made one: the surest stays."""
-        order = np.argsort(-found.confidence, kind="stable")
-        kept: list[int] = []
-        for k in order:
-            near = any(self._distance(found, k, j) < self.options.merge_um for j in kept)
-            if not near:
-                kept.append(int(k))
-        return found.taken(np.array(kept, int))
+        return found.taken(self._apart(found.z_um, found.t, found.s, found.confidence))
 
-    def _distance(self, found: Found, a: int, b: int) -> float:
-        across = self.lenslet_um * np.hypot(found.t[a] - found.t[b], found.s[a] - found.s[b])
-        # depths are known less well than places across
-        return float(np.hypot(across, (found.z_um[a] - found.z_um[b]) / 1.5))
+    def _apart(self, z: np.ndarray, t: np.ndarray, s: np.ndarray, sure: np.ndarray) -> np.ndarray:
+        """Return which of several points to keep, the surest first: none nearer to another than allowed."""
+        kept: list[int] = []
+        for k in np.argsort(-sure, kind="stable").tolist():
+            across = self.lenslet_um * np.hypot(t[k] - t[kept], s[k] - s[kept])
+            # depths are known less well than places across
+            if not (np.hypot(across, (z[k] - z[kept]) / 1.5) < self.options.merge_um).any():
+                kept.append(k)
+        return np.array(kept, int)
 
     def _none(self) -> Found:
         empty, depths = np.zeros(0), len(self.finder.z_um)

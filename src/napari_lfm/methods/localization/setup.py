@@ -68,6 +68,7 @@ def options_of(parameters: LocalizeParameters) -> PointOptions:
     threshold = parameters.threshold
     return PointOptions(
         purify=parameters.background,
+        seeds=parameters.seeds,
         seed_threshold=parameters.seed_threshold,
         confidence=THRESHOLDS[parameters.algorithm] if threshold is None else threshold,
         merge_um=parameters.merge_um,
