@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 LARGE = 20_000
 """Pixels of a lenslet times planes above which the simulation is coarser: it would take an hour."""
-COARSE = Setup(specimens=2, voxels=7, z_substeps=1, beyond=0.25, iterations=30)
+COARSE = Setup(specimens=2, voxels=7, z_substeps=1, beyond=0.25)
 MOST_VOXELS = 7
 """Voxels per lenslet that Richardson-Lucy can do; volumes of more are compared at five."""
 

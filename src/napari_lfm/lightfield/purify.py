@@ -9,11 +9,14 @@ instead, and is the same where haze rules.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from napari_lfm.core.problems import RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Way = Literal["robust", "largest", "none"]
 WAYS: tuple[Way, ...] = ("robust", "largest", "none")
@@ -73,21 +76,37 @@ def noise_of(foreground: np.ndarray) -> float:
     return float(np.quantile(positive[::step], 0.25)) / 0.3186
 
 
-def temporal_activity(movie: np.ndarray) -> np.ndarray:
+def temporal_activity(movie: Iterable[np.ndarray]) -> np.ndarray:
     """Return what changes in a movie: the standard deviation over time of every pixel of every view.
 
     Active neurons stand out, whatever glows all the time does not.
 
     Parameters
     ----------
-    movie : ndarray, shape (frames, v, u, t, s)
+    movie : iterable of ndarray, shape (v, u, t, s)
+        Frame by frame: two numbers for each pixel are all that is kept.
 
     Returns
     -------
     ndarray, shape (v, u, t, s), float32
         The noise, which every pixel has, is taken off: in quadrature, the median of all pixels.
+
+    Raises
+    ------
+    RequestError
+        If there is no frame.
     """
-    spread = np.asarray(movie.std(0, dtype=np.float64), np.float32)
+    count = 0
+    mean: np.ndarray = np.zeros(())
+    squares: np.ndarray = np.zeros(())
+    for frame in movie:  # Welford's sums: no difference of large numbers
+        count += 1
+        away = np.asarray(frame, np.float64) - mean
+        mean = mean + away / count
+        squares = squares + away * (frame - mean)
+    if not count:
+        raise RequestError("The movie has no frames.", "Choose another file.")
+    spread = np.sqrt(np.asarray(squares) / count).astype(np.float32)
     quiet = np.float32(np.median(spread))
     return np.asarray(np.sqrt(np.maximum(spread**2 - quiet**2, 0)))
 

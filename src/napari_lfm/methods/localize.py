@@ -112,7 +112,8 @@ class Localize:
         pixels = n * n * cells[0] * cells[1]
         frames = _frames(request)
         seconds = 0.5 + 3e-7 * pixels + 1e-8 * pixels * frames
-        peak = RUNTIME_BYTES + 4 * pixels * (8 + (frames + 60 if frames > 1 else 0))
+        # frames, and for a movie two sums in double precision and the footprints of some sixty neurons
+        peak = RUNTIME_BYTES + 4 * pixels * (8 + (frames + 70 if frames > 1 else 0))
         algorithm = _parameters(request).algorithm
         if algorithm == "csc":
             seconds += 30.0

@@ -34,8 +34,8 @@ def look_at(data: LightfieldData, movie: str) -> Look:
         return Look(views_of(data, 0, gain), 1, "the light field")
     if movie == "mean" or frames < FEW_FRAMES:
         return Look(mean_of(data, gain), frames, "the mean of the movie")
-    views = np.stack([views_of(data, k, gain) for k in range(frames)])
-    return Look(temporal_activity(views), frames, "what changes in the movie")
+    activity = temporal_activity(views_of(data, k, gain) for k in range(frames))
+    return Look(activity, frames, "what changes in the movie")
 
 
 def views_of(data: LightfieldData, frame: int, gain: np.ndarray | None) -> np.ndarray:
