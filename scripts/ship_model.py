@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_lfm.core.metrics import SCORES
-from napari_lfm.networks.card import read_card
+from napari_lfm.networks.card import ModelCard, read_card
 from napari_lfm.networks.catalogue import bundled_model_dir
 from napari_lfm.networks.weights import load_weights, save_model
 
@@ -47,22 +47,31 @@ def scores_of(found: dict[str, Any]) -> list[dict[str, Any]]:
     return out
 
 
+def _scores(card: ModelCard, figures: Path | None) -> list[dict[str, Any]]:
+    """Return the scores that go into the card: a localiser's training has measured its own already."""
+    if card.method != "lfmnet":
+        return card.scores
+    if figures is None:
+        sys.exit("Give the figures of bench lfmnet-quality with --figures.")
+    found = json.loads(figures.read_text(encoding="utf-8"))["models"].get(card.id)
+    if found is None or found["sha256"] != card.sha256:
+        sys.exit(f"{figures} has no figures of these weights of '{card.id}'.")
+    validation = [s for s in card.scores if str(s.get("set", "")).startswith("validation")]
+    return [*validation, *scores_of(found)]
+
+
 def main() -> None:
     """Read the model and its figures, write both into the package."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path, help="folder with card.json and weights.safetensors")
-    parser.add_argument("--figures", type=Path, required=True, help="JSON of bench lfmnet-quality")
+    parser.add_argument("--figures", type=Path, help="JSON of bench lfmnet-quality; lfmnet needs it")
     parser.add_argument("--recipe", default="", help="file of the recipe, as the card names it")
     parser.add_argument("--notes", default="", help="what a user should know")
     given = parser.parse_args()
     card = read_card(given.model)
-    found = json.loads(given.figures.read_text(encoding="utf-8"))["models"].get(card.id)
-    if found is None or found["sha256"] != card.sha256:
-        sys.exit(f"{given.figures} has no figures of these weights of '{card.id}'.")
-    validation = [s for s in card.scores if str(s.get("set", "")).startswith("validation")]
     changes = {
         "licence": LICENCE,
-        "scores": [*validation, *scores_of(found)],
+        "scores": _scores(card, given.figures),
         "notes": given.notes or card.notes,
         "recipe": given.recipe or card.recipe,
     }

@@ -72,14 +72,15 @@ def refocused_patches(
 
 
 def refine_across(
-    field: np.ndarray, t: np.ndarray, s: np.ndarray, slope: np.ndarray, half: int = 2, most: float = 1.5
+    field: np.ndarray, t: np.ndarray, s: np.ndarray, slope: np.ndarray, half: int = 1, most: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return where sources are across, by the centroid of what their rays show.
 
     Parameters
     ----------
     field, t, s, slope, half
-        As for `refocused_patches`.
+        As for `refocused_patches`; a patch wider than the source takes its neighbours in, and the centroid
+        goes astray.
     most : float
         Lenslets that a place may move at most: beyond lies another source.
 

@@ -31,7 +31,7 @@ class LocalizeParameters(Parameters):
     """cista: a trained network; csc: convolutional sparse coding of epipolar images by the wave optics;
     phase-space: a sparse fit of the whole light field."""
     threshold: float | None = Field(default=None, ge=0, le=1)
-    """Least confidence of a point; empty: 0.25 for cista, 0.5 for csc, 0.15 for phase-space."""
+    """Least confidence of a point; empty: 0.15 for cista and phase-space, 0.5 for csc."""
     seed_threshold: float = Field(default=0.1, gt=0, le=1)
     """How bright a peak of the central view must be to be looked at, as a share of the brightest."""
     seeds: Literal["dense", "peaks"] = "dense"
@@ -47,7 +47,7 @@ class LocalizeParameters(Parameters):
     movie: Literal["activity", "mean"] = "activity"
     """What points of a movie are looked for in: what changes, or the mean of its frames."""
     diameter_um: float = Field(default=11.0, gt=0.5, le=60, json_schema_extra={"advanced": True})
-    """Diameter of the cell bodies in the dictionary of csc."""
+    """Diameter of a typical cell body: in the dictionary of csc, and what is looked at around a point."""
     merge_um: float = Field(default=6.0, ge=0, le=100, json_schema_extra={"advanced": True})
     """Points nearer to each other than this are one neuron."""
 

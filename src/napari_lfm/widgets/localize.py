@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from napari_lfm.methods.localization.engine import LocalizeEngine
 
 TITLE = "Localize"
-THRESHOLDS = {"cista": 0.25, "csc": 0.5, "phase-space": 0.15}
+THRESHOLDS = {"cista": 0.15, "csc": 0.5, "phase-space": 0.15}
 _TICK_MS = 100
 _JOB = "localize"
 

@@ -31,7 +31,7 @@ class LocalizeSettings(BaseModel):
     z_max_um: float | None = Field(default=None, ge=-1000, le=1000)
     """Highest depth; empty: the model's, or what the optics resolve."""
     diameter_um: float = Field(default=11.0, gt=0.5, le=60)
-    """Diameter of the cell bodies in the dictionary of sparse coding."""
+    """Diameter of a typical cell body."""
     merge_um: float = Field(default=6.0, ge=0, le=100)
     """Points nearer to each other than this are one neuron."""
 

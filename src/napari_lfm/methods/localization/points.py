@@ -76,6 +76,8 @@ class PointOptions:
         Height of the depth curve below which there is no point.
     merge_um : float
         Points nearer to each other than this are one neuron.
+    diameter_um : float
+        A typical cell body: what is looked at around a point.
     per_seed : int
         Depths that one seed may have: neurons one above the other.
     """
@@ -84,8 +86,9 @@ class PointOptions:
     seeds: Literal["dense", "peaks"] = "dense"
     seed_threshold: float = 0.1
     rows: int = 4
-    confidence: float = 0.25
+    confidence: float = 0.15
     merge_um: float = 6.0
+    diameter_um: float = 11.0
     per_seed: int = 2
 
 
@@ -143,6 +146,11 @@ class Localizer:
     options: PointOptions = PointOptions()
     sigma: Sigma = Sigma()
 
+    @property
+    def half(self) -> int:
+        """Lenslets on either side that a cell body covers."""
+        return max(1, round(0.45 * self.options.diameter_um / self.lenslet_um))
+
     def foreground(self, views: np.ndarray) -> np.ndarray:
         """Return a light field (v, u, t, s) without its background."""
         return split_background(views, self.options.purify)[1]
@@ -181,14 +189,14 @@ class Localizer:
         z = np.array([r[1] for r in rows])
         t, s = seeds.t[seed].astype(float), seeds.s[seed].astype(float)
         # neighbouring places show the same neuron: one of them is enough to go on with
-        t, s, _ = refine_across(foreground, t, s, self.slope_per_um * z)
+        t, s, _ = refine_across(foreground, t, s, self.slope_per_um * z, self.half, float(self.half))
         own = self._apart(z, t, s, np.array([r[3] for r in rows]))
         z, t, s = z[own], t[own], s[own]
         # along the ray that a first depth predicts the source is in every row of views
         evidence = self.evidence(foreground, t, s, z, o.rows)
         curve = self.finder.curve(evidence)
         z, width, height = self._near(curve, z)
-        t, s, peak = refine_across(foreground, t, s, self.slope_per_um * z)
+        t, s, peak = refine_across(foreground, t, s, self.slope_per_um * z, self.half, float(self.half))
         noise = noise_of(foreground) or 1e-9
         bins = self.finder.z_um
         edge = (z < bins[0] + 1.0) | (z > bins[-1] - 1.0)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari_lfm.networks.registry import ModelEntry
     from napari_lfm.optics.microscope import Microscope
 
-THRESHOLDS = {"cista": 0.25, "csc": 0.5, "phase-space": 0.15}
+THRESHOLDS = {"cista": 0.15, "csc": 0.5, "phase-space": 0.15}
 """Confidence below which there is no point, where nothing else is asked for: scales differ."""
 BIN_UM = 1.0
 CSC_SIGMA = Sigma(0.8, 0.5, 0.5)
@@ -72,6 +72,7 @@ def options_of(parameters: LocalizeParameters) -> PointOptions:
         seed_threshold=parameters.seed_threshold,
         confidence=THRESHOLDS[parameters.algorithm] if threshold is None else threshold,
         merge_um=parameters.merge_um,
+        diameter_um=parameters.diameter_um,
     )
 
 
