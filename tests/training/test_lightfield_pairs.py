@@ -18,7 +18,7 @@ from napari_lfm.simulation.recording import OpticsError
 from napari_lfm.simulation.scene import Scene
 from napari_lfm.simulation.shapes import Ball
 from napari_lfm.training import lightfield_pairs
-from napari_lfm.training.lightfield_pairs import LightfieldPairs, Pair, PairSettings, turned
+from napari_lfm.training.lightfield_pairs import LightfieldPairs, Pair, PairSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,7 +122,7 @@ def test_symmetric_operations_turn_frame_and_volume_alike(tiny: Microscope) -> N
     pair = Pair(projector.forward(volume), volume)
     seen = []
     for operation in range(8):
-        other = turned(pair, operation)
+        other = pair.turned(operation)
         torch.testing.assert_close(projector.forward(other.volume), other.image, atol=1e-4, rtol=1e-4)
         assert other.image.shape == pair.image.shape
         seen.append(other.volume)
