@@ -99,7 +99,8 @@ def test_estimates_need_no_data(make: Make) -> None:
 
 
 def test_what_is_wrong_is_said(make: Make, tiny: Microscope, recording: Recording) -> None:
-    assert "no localize model" in errors(make())  # nobody trained one for this microscope
+    told = errors(make())  # nobody trained one for this microscope
+    assert "no localize model" in told and "'csc' and 'phase-space' need no model" in told
     assert "is empty" in errors(make(algorithm="csc", z_min_um=5.0, z_max_um=-5.0))
     assert "no microscope" in errors(make({"microscope": None}, algorithm="csc")).lower()
     bad = recording["raw"].astype(np.float32).copy()
@@ -244,6 +245,10 @@ def test_a_network_is_trained_installed_and_used(
     truth = recording["points"][["z_um", "y_um", "x_um"]].to_numpy()
     assert match_points(points, truth, 12.0).recall >= 2 / 3
     assert "was trained for depths" in errors(make(z_min_um=-200.0))
+    bare = make({"microscope": None, "model": "tiny-cista"})
+    completed, notes = METHOD.complete(bare)  # type: ignore[attr-defined]
+    assert completed.microscope == tiny and "taken to be 'tiny'" in notes[0].message
+    assert METHOD.complete(make({"microscope": None}, algorithm="csc"))[1] == []  # type: ignore[attr-defined]
     # the same training again is refused, and goes on where it is asked to
     with pytest.raises(RequestError, match="already"):
         list(run_localize_training(wish_of(tiny), tmp_path / "run"))

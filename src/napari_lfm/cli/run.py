@@ -183,10 +183,9 @@ def _announce(request: Request, said: list[str]) -> list[str]:
 
     estimate = get_method(request.method).estimate(request)
     shape = " x ".join(map(str, estimate.output_shape))
-    say(
-        f"Making {shape} ({' '.join(estimate.output_dims)}): about {size(estimate.peak_bytes)} of memory, "
-        f"{about(estimate.seconds)}."
-    )
+    # how many points there are is not known before
+    made = "a table" if "column" in estimate.output_dims else f"{shape} ({' '.join(estimate.output_dims)})"
+    say(f"Making {made}: about {size(estimate.peak_bytes)} of memory, {about(estimate.seconds)}.")
     notes = [note for note in estimate.notes if not _said(note, said)]
     for note in notes:
         say(f"Note: {note}")

@@ -65,6 +65,14 @@ class Localize:
     makes: ClassVar[str] = "points"
     Parameters: ClassVar[type[LocalizeParameters]] = LocalizeParameters
 
+    def complete(self, request: Request) -> tuple[Request, list[Problem]]:
+        """Return the request with the microscope and model that it leaves out, as far as they are known."""
+        from napari_lfm.methods.chosen_model import complete
+
+        if _parameters(request).algorithm != "cista":
+            return request, []
+        return complete(request, self.id)
+
     def check(self, request: Request) -> list[Problem]:
         """Return what is wrong with a request, in plain words; no heavy work."""
         from napari_lfm.methods.lightfield_data import check_input, expected_cells
@@ -250,7 +258,13 @@ class Localize:
 
         if _parameters(request).algorithm != "cista":
             return request, None
-        entry = choose_model(request, self.id)
+        try:
+            entry = choose_model(request, self.id)
+        except RequestError as error:
+            if request.microscope is None or request.model:
+                raise
+            remedy = f"{error.remedy or ''} The algorithms 'csc' and 'phase-space' need no model.".strip()
+            raise RequestError(error.message, remedy) from None
         return with_microscope(request, entry), entry
 
     def _result(

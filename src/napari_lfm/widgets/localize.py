@@ -22,7 +22,7 @@ from napari_lfm.widgets.localize_run import Answer, Stopped, find
 from napari_lfm.widgets.localize_view import LocalizeView
 from napari_lfm.widgets.models import Models
 from napari_lfm.widgets.panel import Panel
-from napari_lfm.widgets.resolve import resolve
+from napari_lfm.widgets.resolve import microscope_problems, resolve
 from napari_lfm.widgets.session import bare
 from napari_lfm.widgets.state import ROLES, ReconstructState
 from napari_lfm.widgets.texts import coloured, understood_html
@@ -111,7 +111,10 @@ class LocalizeController:
             memory_gib=load_settings().memory_gib or None,
             model=self.models.key if self.algorithm == "cista" else None,
         )
-        return resolve(state, session.infos())
+        found = resolve(state, session.infos())
+        # a click is a place in micrometres: without a microscope there are none
+        lacking = microscope_problems(session.microscope)
+        return found if isinstance(found, list) or not lacking else lacking
 
     def _circumstances(self) -> Any:
         """Return all that an engine depends on, to compare."""
