@@ -49,8 +49,9 @@ def scores_of(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _scores(card: ModelCard, figures: Path | None) -> list[dict[str, Any]]:
     """Return the scores that go into the card: a localiser's training has measured its own already."""
-    if card.method != "lfmnet":
-        return card.scores
+    if card.method == "localize":
+        own = [s for s in card.scores if not str(s.get("set", "")).startswith("bench")]
+        return own if figures is None else [*own, *_beside(figures)]
     if figures is None:
         sys.exit("Give the figures of bench lfmnet-quality with --figures.")
     found = json.loads(figures.read_text(encoding="utf-8"))["models"].get(card.id)
@@ -60,11 +61,23 @@ def _scores(card: ModelCard, figures: Path | None) -> list[dict[str, Any]]:
     return [*validation, *scores_of(found)]
 
 
+def _beside(figures: Path) -> list[dict[str, Any]]:
+    """Return a localiser's errors beside the model-based algorithms', from ``bench localize --json``."""
+    out: dict[str, dict[str, Any]] = {}
+    for row in json.loads(figures.read_text(encoding="utf-8"))["rows"]:
+        light = f"{row['electrons']:g} electrons, haze {row['haze']:g}"
+        name = f"bench localize: {row['specimens']}, {light}, optics off"
+        errors = [row[f"rmse_{axis}_um"] for axis in "zyx"]
+        score = {"rmse_zyx_um": errors, "f1": row["f1"], "inside_sigma": row["inside_sigma"]}
+        out.setdefault(name, {"set": name})[row["algorithm"]] = score
+    return list(out.values())
+
+
 def main() -> None:
     """Read the model and its figures, write both into the package."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path, help="folder with card.json and weights.safetensors")
-    parser.add_argument("--figures", type=Path, help="JSON of bench lfmnet-quality; lfmnet needs it")
+    parser.add_argument("--figures", type=Path, help="JSON of bench lfmnet-quality (lfmnet needs it) or of bench localize")
     parser.add_argument("--recipe", default="", help="file of the recipe, as the card names it")
     parser.add_argument("--notes", default="", help="what a user should know")
     given = parser.parse_args()

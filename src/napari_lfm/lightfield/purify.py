@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Way = Literal["robust", "largest", "none"]
-WAYS: tuple[Way, ...] = ("robust", "largest", "none")
 _ROUNDS = 12
 _ABOVE = 1.5
 """Values further above the background than this many times the noise are sources, and cut off."""

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from napari_lfm.networks.registry import ModelEntry
 
 
+THRESHOLDS = {"cista": 0.15, "csc": 0.5, "phase-space": 0.15}
+"""Confidence below which there is no point, where nothing else is asked for: scales differ."""
+
+
 class LocalizeParameters(Parameters):
     """Parameters of `Localize`."""
 

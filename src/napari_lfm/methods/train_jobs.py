@@ -160,13 +160,24 @@ def model_folder_of(place: Path) -> Path:
 
 
 def _record(place: Path) -> dict[str, Any]:
+    return read_record(place, "plan")
+
+
+def read_record(place: Path, *more: str) -> dict[str, Any]:
+    """Return the record of the training in a folder: its wish, its model's folder, and further entries.
+
+    Raises
+    ------
+    RequestError
+        If there is none, or it is damaged.
+    """
     path = place / RECORD
     try:
         record = json.loads(path.read_text("utf-8"))
         return {
             "wish": dict(record["wish"]),
-            "plan": record["plan"],
             "model_folder": str(record["model_folder"]),
+            **{name: record[name] for name in more},
         }
     except OSError:
         raise RequestError(

@@ -15,7 +15,7 @@ from napari_lfm.core.events import Progress
 from napari_lfm.core.problems import RequestError
 from napari_lfm.io.atomic import replacing_file
 from napari_lfm.methods.localization.card import install_model
-from napari_lfm.methods.train_jobs import RECORD, free_id, id_for, training_folder, writable
+from napari_lfm.methods.train_jobs import RECORD, free_id, id_for, read_record, training_folder, writable
 from napari_lfm.methods.train_lfmnet import TrainedModel
 from napari_lfm.methods.train_localize_wish import (
     LocalizeTuning,
@@ -111,7 +111,7 @@ def recorded_localize_wish(folder: Path) -> dict[str, Any]:
     RequestError
         If there is none in the folder.
     """
-    return dict(_record(folder)["wish"])
+    return dict(read_record(folder)["wish"])
 
 
 def localize_folder(wish: LocalizeWish, folder: str | Path | None) -> Path:
@@ -119,18 +119,6 @@ def localize_folder(wish: LocalizeWish, folder: str | Path | None) -> Path:
     if folder is not None:
         return Path(folder).expanduser()
     return training_folder(wish.id or id_for("cista", wish.microscope.name))
-
-
-def _record(place: Path) -> dict[str, Any]:
-    try:
-        record = json.loads((place / RECORD).read_text("utf-8"))
-        return {"wish": dict(record["wish"]), "model_folder": str(record["model_folder"])}
-    except OSError:
-        raise RequestError(
-            f"There is no training to go on with in {place}.", "Start one, or give the folder of one."
-        ) from None
-    except (ValueError, KeyError, TypeError):
-        raise RequestError(f"{place / RECORD} is damaged.", "Train into another folder.") from None
 
 
 def _new(wish: LocalizeWish, folder: str | Path | None, model_folder: str | Path | None) -> _Job:
@@ -154,7 +142,7 @@ def _new(wish: LocalizeWish, folder: str | Path | None, model_folder: str | Path
 
 def _resumed(wish: LocalizeWish, folder: str | Path | None) -> _Job:
     place = localize_folder(wish, folder)
-    record = _record(place)
+    record = read_record(place)
     now = wish.model_dump(mode="json")
     different = [k for k in now if k not in _MAY_CHANGE and record["wish"].get(k) != now[k]]
     if different:

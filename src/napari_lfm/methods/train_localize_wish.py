@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from napari_lfm.core.devices import DeviceName
-from napari_lfm.core.problems import RequestError, explain_validation
+from napari_lfm.core.problems import RequestError
 from napari_lfm.methods.localization.setup import epipolar_half
+from napari_lfm.methods.train_wish import checked_wish
 from napari_lfm.networks.card import is_valid_id
 from napari_lfm.optics.microscope import Microscope
 from napari_lfm.simulation.neuron_fields import NeuronFields, NeuronSettings
@@ -129,21 +129,7 @@ def make_localize_wish(values: Mapping[str, Any]) -> LocalizeWish:
     RequestError
         If an entry is unknown, out of bounds or missing, in words.
     """
-    from napari_lfm.methods.train_wish import refuse_unknown
-    from napari_lfm.optics.presets import load_microscope
-
-    given = dict(values)
-    if isinstance(given.get("microscope"), str | Path):
-        given["microscope"] = load_microscope(given["microscope"])
-    if given.get("microscope") is None:
-        raise RequestError("There is no microscope to train for.", "Choose yours.")
-    refuse_unknown(given, LocalizeWish, "setting")
-    if isinstance(given.get("tuning"), dict):
-        refuse_unknown(given["tuning"], LocalizeTuning, "setting of 'tuning'")
-    try:
-        return LocalizeWish.model_validate(given)
-    except ValidationError as error:
-        raise RequestError(explain_validation(error)) from None
+    return checked_wish(values, LocalizeWish, LocalizeTuning)
 
 
 def task_of(wish: LocalizeWish) -> CistaTask:

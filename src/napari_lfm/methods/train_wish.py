@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 LARGEST_RECIPE_BYTES = 1 << 20
+Wish = TypeVar("Wish", bound=BaseModel)
 
 
 class TrainTuning(BaseModel):
@@ -171,6 +172,11 @@ def make_wish(values: Mapping[str, Any]) -> TrainWish:
     RequestError
         If an entry is unknown, out of bounds or missing, in words.
     """
+    return checked_wish(values, TrainWish, TrainTuning)
+
+
+def checked_wish(values: Mapping[str, Any], wish: type[Wish], tuning: type[BaseModel]) -> Wish:
+    """Return a wish of a kind from its entries; errors are those of `make_wish`."""
     from napari_lfm.optics.presets import load_microscope
 
     given = dict(values)
@@ -178,11 +184,11 @@ def make_wish(values: Mapping[str, Any]) -> TrainWish:
         given["microscope"] = load_microscope(given["microscope"])
     if given.get("microscope") is None:
         raise RequestError("There is no microscope to train for.", "Choose yours.")
-    refuse_unknown(given, TrainWish, "setting")
+    _refuse_unknown(given, wish, "setting")
     if isinstance(given.get("tuning"), dict):
-        refuse_unknown(given["tuning"], TrainTuning, "setting of 'tuning'")
+        _refuse_unknown(given["tuning"], tuning, "setting of 'tuning'")
     try:
-        return TrainWish.model_validate(given)
+        return wish.model_validate(given)
     except ValidationError as error:
         raise RequestError(explain_validation(error)) from None
 
@@ -229,8 +235,7 @@ def _known(what: str, value: str, names: Iterable[str]) -> str:
     raise ValueError(f"there is no {what} '{value}'; {hint}")
 
 
-def refuse_unknown(given: Mapping[str, Any], model: type[BaseModel], what: str) -> None:
-    """Refuse entries that a model does not have, with the nearest that it has."""
+def _refuse_unknown(given: Mapping[str, Any], model: type[BaseModel], what: str) -> None:
     known = list(model.model_fields)
     for name in given:
         if name not in known:

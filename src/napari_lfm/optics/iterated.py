@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_lfm.optics.guards import guard_thickness, guarded_planes, widest
-from napari_lfm.optics.projector import Geometry, LensletProjector
+from napari_lfm.optics.projector import Geometry, LensletProjector, cached_operator
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -77,7 +77,7 @@ def iteration_seconds(
 ) -> tuple[float, float]:
     """Return how long two processor cores take to build the optics, and for the iterations of a frame."""
     g = iteration_geometry(optics, settings, cells)
-    built = use_cache and LensletProjector(g).cached
+    built = use_cache and cached_operator(g) is not None
     return (0.5 if built else g.build_seconds()), 2 * settings.iterations[-1] * g.product_seconds()
 
 

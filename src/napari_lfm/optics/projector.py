@@ -76,24 +76,13 @@ class LensletProjector:
             pass
         return projector
 
-    @property
-    def cached(self) -> bool:
-        """Whether the disk cache holds the operator."""
-        return self.real and not self.streamed and self._found() is not None
-
-    def _found(self) -> np.ndarray | None:
-        g = self.geometry
-        found = cache.load(f"operator-{g.key()}")
-        shape = (g.frequencies, g.pixel_channels, g.voxel_channels)
-        return found if found is not None and found.shape == shape else None
-
     def build_steps(self, use_cache: bool = True) -> Iterator[tuple[int, int]]:
         """Build plane by plane, yielding (planes done, planes in all) so that it can be cancelled."""
         g = self.geometry
         total = len(g.planes)
         key = f"operator-{g.key()}"
         if use_cache and self.real and not self.streamed:
-            found = self._found()
+            found = cached_operator(g)
             if found is not None:
                 self.matrix = torch.from_numpy(np.array(found)).to(self.device, self._dtype)
                 yield total, total
@@ -349,6 +338,13 @@ class LensletProjector:
 
     def _order(self, tables: ChannelTables, back: bool = False) -> torch.Tensor:
         return tables.to_natural if back else tables.to_stored
+
+
+def cached_operator(geometry: Geometry) -> np.ndarray | None:
+    """Return the folded matrices that the disk cache holds for a geometry, None where it has none."""
+    found = cache.load(f"operator-{geometry.key()}")
+    shape = (geometry.frequencies, geometry.pixel_channels, geometry.voxel_channels)
+    return found if found is not None and found.shape == shape else None
 
 
 class _Product(torch.autograd.Function):

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QFileDialog
 from napari_lfm._settings import load_settings
 from napari_lfm.core.problems import LfmError, Problem, RequestError
 from napari_lfm.core.words import duration
+from napari_lfm.methods.localize import THRESHOLDS
 from napari_lfm.widgets.localize_click import clicked_place
 from napari_lfm.widgets.localize_input import parameters_of, point_words
 from napari_lfm.widgets.localize_points import PointsOfNeurons, as_features
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from napari_lfm.methods.localization.engine import LocalizeEngine
 
 TITLE = "Localize"
-THRESHOLDS = {"cista": 0.15, "csc": 0.5, "phase-space": 0.15}
 _TICK_MS = 100
 _JOB = "localize"
 

@@ -15,6 +15,7 @@ from napari_lfm.methods.localization.dictionary import epipolar_dictionary
 from napari_lfm.methods.localization.finders import CistaFinder, CscFinder
 from napari_lfm.methods.localization.phase_space import PhaseSpace
 from napari_lfm.methods.localization.points import Localizer, PointOptions, Sigma
+from napari_lfm.methods.localize import THRESHOLDS
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from napari_lfm.networks.registry import ModelEntry
     from napari_lfm.optics.microscope import Microscope
 
-THRESHOLDS = {"cista": 0.15, "csc": 0.5, "phase-space": 0.15}
-"""Confidence below which there is no point, where nothing else is asked for: scales differ."""
 BIN_UM = 1.0
 CSC_SIGMA = Sigma(0.8, 0.5, 0.5)
 
