@@ -77,7 +77,7 @@ def main() -> None:
     """Read the model and its figures, write both into the package."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path, help="folder with card.json and weights.safetensors")
-    parser.add_argument("--figures", type=Path, help="JSON of bench lfmnet-quality (lfmnet needs it) or of bench localize")
+    parser.add_argument("--figures", type=Path, help="JSON of bench lfmnet-quality, or of bench localize")
     parser.add_argument("--recipe", default="", help="file of the recipe, as the card names it")
     parser.add_argument("--notes", default="", help="what a user should know")
     given = parser.parse_args()

@@ -178,6 +178,31 @@ def test_corrections_stay_and_are_recorded(panel: LocalizeWidget, qtbot: Any, tm
     assert "x.csv" in panel.view.export_text.text() or panel.view.export_text.text()
 
 
+def test_every_algorithm_has_a_layer_of_its_own(panel: LocalizeWidget, qtbot: Any) -> None:
+    control = panel.controller
+    control.move_threshold(0.1)
+    detect(panel, qtbot)
+    first = control.points.layer
+    assert first is not None
+    first.add([1.0, 10.0, 10.0])
+    control.choose_algorithm("phase-space")
+    control.move_threshold(0.5)
+    detect(panel, qtbot)
+    second = control.points.layer
+    assert second is not None and second is not first
+    assert len(first.data) == 4 and len(second.data) == 2
+    # what is done to the other layer is not taken for a correction of this one
+    first.selected_data = {0}
+    first.remove_selected()
+    assert control.points.edits == []
+    control.choose_algorithm("csc")
+    control.move_threshold(0.1)
+    detect(panel, qtbot)
+    assert control.points.layer is first
+    assert "added" in set(first.features["source"])
+    assert sum(one.name.endswith(")") for one in panel.viewer.layers) == 2
+
+
 def test_stop_and_failures_leave_the_points(
     panel: LocalizeWidget, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

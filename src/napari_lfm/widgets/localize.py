@@ -91,6 +91,8 @@ class LocalizeController:
         self.threshold = THRESHOLDS[name]
         self.view.show_algorithms(name)
         self.view.models.setVisible(name == "cista")
+        self.points.begin(self._layer_name())
+        self._shown_for = None
         self._look()
         self._count()
 

@@ -70,12 +70,32 @@ class PointsOfNeurons:
         place = pd.DataFrame(np.asarray(self.layer.data, float), columns=list(_PLACE))
         return pd.concat([place, self.layer.features.reset_index(drop=True)], axis=1)
 
-    def begin(self, name: str, provenance: dict[str, Any]) -> None:
-        """Start anew: another light field, or another algorithm. Points made by hand stay where they are."""
+    def begin(self, name: str, provenance: dict[str, Any] | None = None) -> None:
+        """Start anew: another light field, or another algorithm, which has a layer of its own.
+
+        Points made by hand stay where they are.
+        """
         self._gone, self.edits = [], []
+        if name != self._name:
+            self._connect(None)
+            same = [bare(one) for one in self.viewer.layers if one.name == name]
+            ours = [one for one in same if layer_record(one).get("role") == "points"]
+            self._connect(ours[-1] if ours else None)
+            now = self.table()
+            self.found = now[now["source"] == "detected"].reset_index(drop=True)
         if not self.is_there:
             self.layer = None
-        self._name, self._provenance = name, provenance
+        self._name, self._provenance = name, provenance or {}
+
+    def _connect(self, layer: Points | None) -> None:
+        """Follow another layer, and no longer the one before."""
+        if self.layer is not None:
+            self.layer.events.data.disconnect(self._on_data)
+            self.layer.events.highlight.disconnect(self._on_highlight)
+        self.layer = layer
+        if layer is not None:
+            layer.events.data.connect(self._on_data)
+            layer.events.highlight.connect(self._on_highlight)
 
     def show(self, found: pd.DataFrame, threshold: float) -> None:
         """Show new detections above the threshold, and what was made by hand."""
@@ -124,7 +144,7 @@ class PointsOfNeurons:
             if not self.is_there:
                 if not len(table):
                     return
-                self.layer = self._make(table)
+                self._connect(self._make(table))
             else:
                 assert self.layer is not None
                 # the selection may name points that are about to go
@@ -151,8 +171,6 @@ class PointsOfNeurons:
         update_record(layer, provenance=self._provenance)
         self._show_all_depths()
         self._colour(layer)
-        layer.events.data.connect(self._on_data)
-        layer.events.highlight.connect(self._on_highlight)
         return layer
 
     def _show_all_depths(self) -> None:
