@@ -18,6 +18,7 @@ from napari_lfm.methods.base import Request, get_method, make_parameters
 from napari_lfm.methods.lightfield_data import LightfieldData, prepare
 from napari_lfm.methods.localization import card as localize_card
 from napari_lfm.methods.localization.engine import LocalizeEngine
+from napari_lfm.methods.localization.templates import make_templates
 from napari_lfm.methods.train_localize import run_localize_training
 from napari_lfm.methods.train_localize_wish import make_localize_wish, task_of
 from napari_lfm.methods.train_wish import load_recipe
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 
 METHOD = get_method("localize")
 BEADS = ((18.0, 6.0, -9.0), (-18.0, -9.0, 8.0), (21.0, 3.0, 16.0))
-RANGE = {"z_min_um": -26.0, "z_max_um": 26.0, "diameter_um": 4.0}
+RANGE = {"z_min_um": -26.0, "z_max_um": 26.0, "diameter_um": 4.0, "fit": "none"}
+TOGETHER = {**RANGE, "fit": "joint"}
+RESPONSES: dict[str, Any] = {}
 Make = Any
 
 
@@ -62,9 +65,9 @@ def errors(request: Request) -> str:
     return " ".join(f"{p.message} {p.remedy}" for p in METHOD.check(request) if p.severity == "error")
 
 
-@pytest.mark.parametrize("algorithm", ["csc", "phase-space"])
-def test_beads_are_found_where_they_are(make: Make, recording: Recording, algorithm: str) -> None:
-    result = result_of(make(algorithm=algorithm, **RANGE))
+@pytest.mark.parametrize(("algorithm", "fit"), [("csc", "none"), ("csc", "joint"), ("phase-space", "none")])
+def test_beads_are_found_where_they_are(make: Make, recording: Recording, algorithm: str, fit: str) -> None:
+    result = result_of(make(algorithm=algorithm, **{**RANGE, "fit": fit}))
     points = result.outputs["points"]
     assert list(points.columns[:4]) == ["z_um", "y_um", "x_um", "confidence"]
     assert {"sigma_z_um", "snr", "at_edge", "algorithm", "neuron"} <= set(points.columns)
@@ -156,7 +159,7 @@ def engine_of(request: Request) -> LocalizeEngine:
 
 
 def test_a_click_finds_the_neuron_under_it(make: Make, recording: Recording) -> None:
-    engine = engine_of(make(algorithm="csc", **RANGE))
+    engine = engine_of(make(algorithm="csc", **TOGETHER))
     everything = engine.places(engine.detect())
     for z, y, x in recording["points"][["z_um", "y_um", "x_um"]].to_numpy():
         found = engine.places(engine.at(y + 3.0, x - 3.0))  # not quite on it
@@ -207,6 +210,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(localize_card, "SIGMA_FIELDS", 12)
     monkeypatch.setattr(localize_card, "SCORE_FIELDS", 9)
 
+    def once(*arguments: Any) -> Any:
+        key = repr(arguments)
+        if key not in RESPONSES:
+            RESPONSES[key] = yield from make_templates(*arguments)
+        return RESPONSES[key]
+
+    monkeypatch.setattr(localize_card, "make_templates", once)
+
 
 def wish_of(tiny: Microscope, **changes: Any) -> Any:
     values = {
@@ -236,10 +247,12 @@ def test_a_network_is_trained_installed_and_used(
     card = events[-1].entry.card  # type: ignore[union-attr]
     assert (card.method, card.architecture, card.n_pixels) == ("localize", "cista", tiny.n_pixels)
     assert card.z_um == [-24.0, -18.0, -12.0, -6.0, 0.0, 6.0, 12.0, 18.0, 24.0]
-    assert set(card.scalers) == {"sigma_floor_um", "sigma_share", "sigma_fade"}
+    assert {"sigma_floor_um", "sigma_share", "sigma_fade"} < set(card.scalers)
+    assert {"joint_floor_um", "joint_share", "joint_optics"} < set(card.scalers)
+    assert [s["set"].partition(",")[0] for s in card.scores] == ["depth curves alone", "joint fit"]
     assert card.scores[0]["neurons"] > 3
     assert "tiny-cista" in [e.card.id for e in list_models("localize")]
-    result = result_of(make(threshold=0.1))
+    result = result_of(make(threshold=0.1, fit="none"))
     assert result.provenance["model"]["id"] == "tiny-cista"
     points = result.outputs["points"][["z_um", "y_um", "x_um"]].to_numpy()
     truth = recording["points"][["z_um", "y_um", "x_um"]].to_numpy()

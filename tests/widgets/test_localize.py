@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 from napari.layers import Image
 
+from napari_lfm.core.events import Progress
 from napari_lfm.core.problems import RequestError
 from napari_lfm.methods.localization import table as tables
 from napari_lfm.methods.localization.engine import Grounds
@@ -43,7 +45,15 @@ def table_of(places: np.ndarray, sure: np.ndarray) -> pd.DataFrame:
 class FakeEngine:
     """Finds the nearest of three neurons within 10 um of a click."""
 
-    data = None
+    data = SimpleNamespace(frame_spacing_s=0.5)
+    frames = 1
+
+    def traces_at(self, places: np.ndarray) -> Any:
+        """Each neuron flickers at a rate of its own."""
+        for k in range(3):
+            yield Progress(k + 1, 3, "Reading the traces")
+        time = np.arange(20.0)[:, None]
+        return 2 + np.sin(time * (1 + np.arange(len(places))) / 3)
 
     def at(self, y_um: float, x_um: float) -> Found:
         away = np.hypot(PLACES[:, 1] - y_um, PLACES[:, 2] - x_um)
@@ -236,11 +246,11 @@ def test_a_click_needs_the_toggle_and_no_drag(panel: LocalizeWidget, monkeypatch
     control = panel.controller
     asked: list[tuple[float, float]] = []
     monkeypatch.setattr(control, "click_at", lambda y, x: asked.append((y, x)))
-    monkeypatch.setattr(control, "_warm_up", lambda: None)
+    monkeypatch.setattr(control.clicks, "_warm_up", lambda: None)
 
     def press(moves: bool) -> None:
         event = SimpleNamespace(type="mouse_press", button=1, position=(7.0, 8.0), is_dragging=False)
-        steps = control.on_mouse(panel.viewer, event)
+        steps = control.clicks.on_mouse(panel.viewer, event)
         next(steps, None)
         event.type, event.is_dragging = ("mouse_move", True) if moves else ("mouse_release", False)
         next(steps, None)
@@ -268,6 +278,107 @@ def test_a_click_in_3d_means_the_brightest_voxel_on_its_ray(make_napari_viewer: 
     assert clicked_place(viewer, event) == pytest.approx((18.0, 21.0), abs=1.6)
     event.position = (0.0, 500.0, 500.0)
     assert clicked_place(viewer, event) is None
+
+
+def test_a_movie_has_traces(
+    panel: LocalizeWidget, qtbot: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    control = panel.controller
+    control.move_threshold(0.1)
+    detect(panel, qtbot)
+    panel.view.traces_button.click()
+    assert "no movie" in panel.view.export_text.text()
+    monkeypatch.setattr(FakeEngine, "frames", 20)
+    detect(panel, qtbot)
+    # a movie's are read at once
+    qtbot.waitUntil(lambda: control.traces is not None and not control.is_running, timeout=5000)
+    assert "3 neurons" in panel.view.text.text()
+    layer = control.points.layer
+    assert layer is not None
+    layer.selected_data = {0, 2}
+    control.show_selected()
+    assert len(panel.view.trace_plot.labels) == 2
+    assert "Traces of 2 points" in panel.view.point_text.text()
+    panel.view.trace_plot.resize(300, 140)
+    panel.view.trace_plot.grab()
+    layer.add([1.0, 10.0, 10.0])
+    control.export(tmp_path / "neurons.csv")
+    assert (
+        "3 traces" in panel.view.export_text.text()
+        and "1 points have no trace" in panel.view.export_text.text()
+    )
+    traces, points = pd.read_csv(tmp_path / "neurons-traces.csv"), pd.read_csv(tmp_path / "neurons.csv")
+    assert list(traces.columns) == ["neuron", "frame", "t_s", "light", "df_over_f"]
+    assert set(traces["neuron"]) == {1, 2, 3} and set(points["neuron"]) == {1, 2, 3, 4}
+    assert traces["t_s"].max() == pytest.approx(9.5)
+    panel.view.traces_button.click()
+    qtbot.waitUntil(lambda: not control.is_running, timeout=5000)
+    control.export(tmp_path / "neurons.csv")
+    assert "4 traces" in panel.view.export_text.text()
+    # another light field: the traces were not of this one
+    control.choose_algorithm("phase-space")
+    assert control.traces is None
+
+
+def test_all_algorithms_are_compared(
+    panel: LocalizeWidget, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control = panel.controller
+    seen: list[str] = []
+
+    def find(request: Any, engine: Any, report: Any, *, everything: bool) -> Answer:
+        seen.append(request.parameters.algorithm)
+        places = PLACES + np.array([1.0, 0.0, 0.0]) if seen[-1] == "phase-space" else PLACES
+        return Answer(table_of(places, SURE + 0.6), FakeEngine(), {})  # type: ignore[arg-type]
+
+    monkeypatch.setattr(localize, "find", find)
+    panel.view.compare_button.click()
+    qtbot.waitUntil(lambda: len(seen) >= 2 and not control.is_running, timeout=5000)
+    assert seen[-2:] == ["csc", "phase-space"]
+    words = panel.view.text.text()
+    assert "3 neurons, 3 of them" in words and "apart by 1.0" in words
+    layers = [one for one in panel.viewer.layers if one.name.endswith(")")]
+    assert len(layers) == len(seen)
+    assert len({str(one.symbol[0]) for one in layers}) == len(seen)
+
+
+def test_a_run_that_is_stopped_ends_the_comparison(
+    panel: LocalizeWidget, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find(request: Any, engine: Any, report: Any, *, everything: bool) -> Answer:
+        while True:
+            report(Progress(0, 0, "for ever"))
+
+    monkeypatch.setattr(localize, "find", find)
+    panel.view.compare_button.click()
+    assert panel.controller.is_running
+    panel.view.stop_button.click()
+    qtbot.waitUntil(lambda: not panel.controller.is_running, timeout=5000)
+    assert "Stopped" in panel.view.text.text() and not panel.controller.comparison.is_going
+
+
+def test_points_moved_while_a_run_goes_on_are_kept(
+    panel: LocalizeWidget, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control = panel.controller
+    control.move_threshold(0.1)
+    detect(panel, qtbot)
+    layer = control.points.layer
+    assert layer is not None
+    going = threading.Event()
+
+    def find(request: Any, engine: Any, report: Any, *, everything: bool) -> Answer:
+        going.wait(5)
+        return Answer(table_of(PLACES, SURE), FakeEngine(), {})  # type: ignore[arg-type]
+
+    monkeypatch.setattr(localize, "find", find)
+    control.detect()
+    layer.add([1.0, 10.0, 10.0])
+    layer.selected_data = {0}
+    layer.remove_selected()
+    going.set()
+    qtbot.waitUntil(lambda: not control.is_running, timeout=5000)
+    assert sorted(control.points.layer.features["source"]) == ["added", "detected", "detected"]  # type: ignore[union-attr]
 
 
 def test_words_and_parameters() -> None:

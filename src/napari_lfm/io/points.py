@@ -50,21 +50,33 @@ def write_points(path: str | Path, points: pd.DataFrame, provenance: Mapping[str
     LfmError
         If the files cannot be written; old ones are unchanged.
     """
-    path = Path(path)
     missing = [c for c in COLUMNS if c not in points.columns]
     if missing:
         raise RequestError(
             f"The table of points has no column {', '.join(missing)}.", f"It needs {', '.join(COLUMNS)}."
         )
     ordered = points[[*COLUMNS, *(c for c in points.columns if c not in COLUMNS)]]
-    table = ordered.to_csv(index=False, lineterminator="\n").encode()
-    provenance = points.attrs.get("provenance") if provenance is None else provenance
+    return write_table(path, ordered, points.attrs.get("provenance") if provenance is None else provenance)
+
+
+def write_table(path: str | Path, rows: pd.DataFrame, provenance: Mapping[str, Any] | None = None) -> Path:
+    """Write any table, e.g. traces, as `write_points` writes points.
+
+    Raises
+    ------
+    LfmError
+        If the files cannot be written; old ones are unchanged.
+    """
+    path = Path(path)
+    table = rows.to_csv(index=False, lineterminator="\n").encode()
+    provenance = rows.attrs.get("provenance") if provenance is None else provenance
     if not provenance:
         with replacing_file(path, len(table)) as file:
             file.write(table)
         sidecar(path).unlink(missing_ok=True)  # it would belong to the table that was here before
         return path
-    record = {"napari_lfm": __version__, "points": len(points), "provenance": jsonable(dict(provenance))}
+    what = "points" if set(COLUMNS) <= set(rows.columns) else "rows"
+    record = {"napari_lfm": __version__, what: len(rows), "provenance": jsonable(dict(provenance))}
     text = json.dumps(record, indent=1, allow_nan=False).encode()
     with replacing_file(path, len(table)) as file, replacing_file(sidecar(path), len(text)) as beside:
         file.write(table)

@@ -20,7 +20,7 @@ from napari_lfm.io.atomic import check_output, replacing_file, replacing_folder
 from napari_lfm.io.axes import canonical
 from napari_lfm.io.ome import make_xml, pixel_types
 from napari_lfm.io.ome_zarr import write_ome_zarr
-from napari_lfm.io.points import write_points
+from napari_lfm.io.points import COLUMNS, write_points, write_table
 from napari_lfm.io.record import channel_names, make_record
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def write_image(
 def write_result(path: str | Path, result: Result, *, dtype: DTypeLike | None = None) -> list[Path]:
     """Write every output of a run; the primary one goes to `path`, each other one beside it.
 
-    Images go to ``OUT.<name>.tif`` and points to ``OUT.<name>.csv``, where OUT is `path` without its
+    Images go to ``OUT.<name>.tif``, tables to ``OUT.<name>.csv``, where OUT is `path` without its
     suffix. Each file carries the provenance of the run and which output it is.
 
     Returns
@@ -157,7 +157,8 @@ def write_result(path: str | Path, result: Result, *, dtype: DTypeLike | None = 
         if is_image:
             written.append(write_image(place, output, provenance, dtype=dtype))
         else:
-            written.append(write_points(place, output, provenance))
+            write = write_points if set(COLUMNS) <= set(output.columns) else write_table
+            written.append(write(place, output, provenance))
     return written
 
 

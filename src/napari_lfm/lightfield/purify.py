@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from scipy.ndimage import gaussian_filter, percentile_filter
 
 from napari_lfm.core.problems import RequestError
 
@@ -60,6 +61,31 @@ def split_background(field: np.ndarray, way: Way = "robust", rank: int = 1) -> t
         low = _below(matrix, rank)
     background = low.reshape(field.shape)
     return background, np.maximum(field - background, 0).astype(np.float32)
+
+
+def smooth_background(background: np.ndarray, body_lenslets: float) -> np.ndarray:
+    """Return the part of a background that is wider than cell bodies.
+
+    Where a source lies in the native plane all views show it in the same place, so that a low rank takes it
+    for background. What is as small as a body is none.
+
+    Parameters
+    ----------
+    background : ndarray, shape (v, u, t, s)
+        From `split_background`.
+    body_lenslets : float
+        Diameter of a body.
+
+    Returns
+    -------
+    ndarray, shape (v, u, t, s), float32
+        How bright views are, times a smooth haze.
+    """
+    view, place = background.mean((2, 3)), background.mean((0, 1))
+    size = max(5, 2 * round(2 * body_lenslets) + 1)
+    low = percentile_filter(place, 20, size=size, mode="nearest")
+    smooth = gaussian_filter(low, size / 4.5, mode="nearest", truncate=2)
+    return np.asarray(view[:, :, None, None] * (smooth / max(float(view.mean()), 1e-12)), np.float32)
 
 
 def noise_of(foreground: np.ndarray) -> float:

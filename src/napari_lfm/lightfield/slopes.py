@@ -100,6 +100,36 @@ def slope_per_um(microscope: Microscope, view_range: int | None = None, n_pixels
     return float((views * tangent).sum() / (views**2).sum() / lenslet_um)
 
 
+def ray_offsets_per_um(microscope: Microscope, n_pixels: int) -> np.ndarray:
+    """Return how many lenslets every view sees a source displaced by, per um of depth; exact, no fitted line.
+
+    Parameters
+    ----------
+    microscope : Microscope
+        With a lenslet array.
+    n_pixels : int
+        N of the rectified light field.
+
+    Returns
+    -------
+    ndarray, shape (2, N, N)
+        Along t and along s, for view (v, u); the sign is the module's. Views outside the pupil, or beyond
+        what the sample medium lets through, are not a number.
+    """
+    per_view, edge = view_aperture(microscope, n_pixels)
+    at = np.arange(n_pixels) - (n_pixels - 1) // 2
+    v, u = np.meshgrid(at, at, indexing="ij")
+    radius = np.hypot(v, u)
+    na = microscope.objective.magnification * np.sin(np.arctan(radius * per_view))
+    sine = na / microscope.sample_index
+    with np.errstate(invalid="ignore", divide="ignore"):
+        tangent = np.tan(np.arcsin(np.where(sine < 1, sine, np.nan)))
+        per_view_um = np.where(radius > 0, tangent / radius, 0.0) / (microscope.lenslet_um or np.nan)
+    out = -np.stack([v, u]) * per_view_um
+    out[:, radius > edge] = np.nan
+    return np.asarray(out)
+
+
 def paraxial_slope_per_um(microscope: Microscope, n_pixels: int | None = None) -> float:
     """Return the small-angle limit of `slope_per_um`, for comparison with the literature."""
     per_view, _ = view_aperture(microscope, n_pixels)

@@ -50,10 +50,13 @@ class LocalizeParameters(Parameters):
     component, as published; none."""
     movie: Literal["activity", "mean"] = "activity"
     """What points of a movie are looked for in: what changes, or the mean of its frames."""
-    diameter_um: float = Field(default=11.0, gt=0.5, le=60, json_schema_extra={"advanced": True})
-    """Diameter of a typical cell body: in the dictionary of csc, and what is looked at around a point."""
-    merge_um: float = Field(default=6.0, ge=0, le=100, json_schema_extra={"advanced": True})
-    """Points nearer to each other than this are one neuron."""
+    fit: Literal["joint", "none"] = "joint"
+    """What comes after the depth curves of cista and csc: joint: balls at all points are fitted to the light
+    field together, and neurons that those hid are looked for in what is left; none: nothing."""
+    diameter_um: float | None = Field(default=None, gt=0.5, le=60, json_schema_extra={"advanced": True})
+    """Diameter of a typical cell body, for csc's dictionary and the joint fit; empty: the model's, or 11."""
+    merge_um: float | None = Field(default=None, ge=0, le=100, json_schema_extra={"advanced": True})
+    """Points nearer to each other than this are one neuron; empty: 0.55 diameters."""
 
 
 class Localize:
@@ -119,11 +122,13 @@ class Localize:
         from napari_lfm.methods.localization.setup import depth_bins
         from napari_lfm.methods.plan import RUNTIME_BYTES
 
-        request, _ = self._settled(request)
+        request, entry = self._settled(request)
         n, cells = expected_cells(request)
         pixels = n * n * cells[0] * cells[1]
         frames = _frames(request)
         seconds = 0.5 + 3e-7 * pixels + 1e-8 * pixels * frames
+        if _parameters(request).fit == "joint" and _parameters(request).algorithm != "phase-space":
+            seconds += 1e-5 * pixels + (0 if self._templates_ready(request, entry, n) else 60)
         # frames, and for a movie two sums in double precision and the footprints of some sixty neurons
         peak = RUNTIME_BYTES + 4 * pixels * (8 + (frames + 70 if frames > 1 else 0))
         algorithm = _parameters(request).algorithm
@@ -147,12 +152,13 @@ class Localize:
             found = yield from self._by_phase_space(request, data)
         else:
             found = yield from self._by_epipolar_images(request, data, entry)
+        from napari_lfm.methods.localization.movie import read_traces
         from napari_lfm.methods.localization.table import points_table, traces_table
 
         points = points_table(found, data, _parameters(request).algorithm)
         outputs: dict[str, Any] = {"points": points}
         if len(data.rectified.image) > 1 and len(found):
-            traces = yield from self._traces(data, found)
+            traces = yield from read_traces(data, found.z_um, found.t, found.s)
             outputs["traces"] = traces_table(traces, data)
         yield self._result(request, entry, data, outputs, time.perf_counter() - started)
 
@@ -174,12 +180,12 @@ class Localize:
         yield (yield from LocalizeEngine.prepare(request, data, entry, _parameters(request).movie))
 
     def answer(self, request: Request, engine: LocalizeEngine, *, everything: bool = True) -> Result:
-        """Return all points that an engine finds, or an empty table, with the record of the run."""
+        """Return all points that an engine detected last, or an empty table, with the record of the run."""
         from napari_lfm.methods.localization.table import points_table
 
         started = time.perf_counter()
         request, entry = self._settled(request)
-        found = engine.detect() if everything else engine.none()
+        found = engine.found() if everything else engine.none()
         table = points_table(found, engine.data, _parameters(request).algorithm)
         return self._result(request, entry, engine.data, {"points": table}, time.perf_counter() - started)
 
@@ -207,9 +213,8 @@ class Localize:
         from napari_lfm.methods.localization.engine import LocalizeEngine
 
         engine = yield from LocalizeEngine.prepare(request, data, entry, _parameters(request).movie)
-        seeds = engine.seeds()
-        yield Progress(0, 1, f"Reading the depths of {len(seeds)} places")
-        found = engine.localizer.at(engine.foreground, seeds)
+        yield from engine.detect_steps()
+        found = engine.found()
         yield Progress(1, 1, f"{len(found)} points", values={"points": float(len(found))})
         return found
 
@@ -221,7 +226,7 @@ class Localize:
 
         look = look_at(data, _parameters(request).movie)
         yield Progress(0, 1, f"Looking for neurons in {look.kind}")
-        options = options_of(_parameters(request))
+        options = options_of(_parameters(request), None)
         fit = yield from make_phase_space(request, data.microscope, data.n_pixels, data.rectified.cells)
         foreground = split_background(look.views, options.purify)[1]
         sources = np.zeros(0)
@@ -229,30 +234,6 @@ class Localize:
             sources = after
             yield Progress(number, ITERATIONS, f"Iteration {number} of {ITERATIONS}")
         return fit.found(sources, foreground, options.confidence)
-
-    def _traces(self, data: LightfieldData, found: Found) -> Generator[Progress, None, np.ndarray]:
-        from napari_lfm.lightfield.purify import split_background
-        from napari_lfm.lightfield.slopes import slope_at_depth
-        from napari_lfm.methods.localization.look import mean_of, views_of
-        from napari_lfm.methods.localization.table import BODY_UM
-        from napari_lfm.methods.localization.traces import footprints, unmix
-        from napari_lfm.methods.network_input import lenslet_gain
-
-        gain = lenslet_gain(data)
-        mean = mean_of(data, gain)
-        background, _ = split_background(mean)
-        slope = slope_at_depth(1.0, data.microscope, None, data.n_pixels) * found.z_um
-        cell = data.microscope.lenslet_um
-        assert cell is not None
-        shading = mean.mean((2, 3)).clip(0)
-        marks = footprints(mean.shape, found.t, found.s, slope, max(0.6, BODY_UM / 2 / cell), shading)
-        rows = []
-        count = len(data.rectified.image)
-        frames = (views_of(data, k, gain) for k in range(count))
-        for k, (light, _) in enumerate(unmix(frames, marks, background), 1):
-            rows.append(light)
-            yield Progress(k, count, "Reading the traces")
-        return np.array(rows)
 
     # -- what belongs to a request ----------------------------------------------------------
 
@@ -270,6 +251,17 @@ class Localize:
             remedy = f"{error.remedy or ''} The algorithms 'csc' and 'phase-space' need no model.".strip()
             raise RequestError(error.message, remedy) from None
         return with_microscope(request, entry), entry
+
+    @staticmethod
+    def _templates_ready(request: Request, entry: ModelEntry | None, n_pixels: int) -> bool:
+        from napari_lfm.methods.localization.setup import body_um, depth_bins
+        from napari_lfm.methods.localization.templates import are_ready
+
+        bins = depth_bins(request, entry)
+        assert request.microscope is not None
+        return are_ready(
+            request.microscope, n_pixels, (bins[0], bins[-1]), body_um(_parameters(request), entry)
+        )
 
     def _result(
         self,

@@ -45,7 +45,7 @@ class LocalizeTuning(BaseModel):
     """Of the network: modern, or paper."""
     cells: int = Field(default=23, ge=7, le=64)
     """Lenslets across a field."""
-    neurons_most: int = Field(default=12, ge=1, le=200)
+    neurons_most: int = Field(default=40, ge=1, le=200)
     """Most neurons in a field."""
     voxels: int = Field(default=3, ge=1, le=9)
     """Voxels across a lenslet of the simulation."""

@@ -31,7 +31,12 @@ if TYPE_CHECKING:
     from napari_lfm.optics.microscope import Microscope
 
 
-SLIGHT = OpticsError(pupil=(1, 1, 0.98, 0.95, 0.88, 0.7))
+OPTICS = (
+    OpticsError(pupil=(1, 1, 0.98, 0.95, 0.88, 0.7)),
+    OpticsError(na=0.008, focal_length=0.012, sample_index=0.002, pupil=(1, 0.99, 0.97, 0.92, 0.85, 0.75)),
+    OpticsError(na=-0.008, focal_length=-0.012, sample_index=-0.002, pupil=(1, 1, 1, 0.98, 0.95, 0.85)),
+)
+"""How true optics differ from the ones that are told."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,8 @@ class NeuronSettings:
     cells : int
         Lenslets across a field.
     neurons : tuple of int
-        Least and most neurons in a field (its surroundings hold as many per area).
+        Least and most neurons in a field, drawn evenly in the logarithm; its surroundings hold as many per
+        area.
     diameter_um : tuple of float
     brightness : float
         The brightest is at most so many times as bright as the dimmest.
@@ -63,8 +69,8 @@ class NeuronSettings:
         Largest loss of light in views away from a random one, at the edge.
     jitter_px : float
         Standard deviation of the lattice's error, in lenslet pixels.
-    error : OpticsError
-        How the true optics differ from the ones that are told.
+    optics : tuple of OpticsError
+        How the true optics differ from the ones that are told; fields take turns.
     """
 
     z_um: tuple[float, float] = (-18.0, 36.0)
@@ -72,14 +78,14 @@ class NeuronSettings:
     z_step_um: float = 1.5
     voxels: int = 3
     cells: int = 23
-    neurons: tuple[int, int] = (1, 12)
+    neurons: tuple[int, int] = (1, 40)
     diameter_um: tuple[float, float] = (8.0, 15.0)
     brightness: float = 5.0
     electrons: tuple[float, float] = (50.0, 5000.0)
     haze: tuple[float, float] = (0.03, 3.0)
     shading: float = 0.3
     jitter_px: float = 0.15
-    error: OpticsError = SLIGHT
+    optics: tuple[OpticsError, ...] = OPTICS
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,7 @@ class NeuronFields:
     settings: NeuronSettings = field(default_factory=NeuronSettings)
     seed: int = 0
     device: str = "cpu"
-    _projector: LensletProjector | None = field(default=None, init=False, repr=False)
+    _projectors: list[LensletProjector] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
         lenslets = self.microscope.lenslets
@@ -136,12 +142,12 @@ class NeuronFields:
         assert out is not None
         return out
 
-    def geometry(self) -> Geometry:
-        """Return what is to be built."""
+    def geometry(self, error: OpticsError) -> Geometry:
+        """Return what is to be built for optics that are off by `error`."""
         s = self.settings
         assert self.microscope.lenslets is not None
-        true = s.error.applied(self.microscope, self.microscope.lenslets.pitch_um)
-        optics = replace(CellOptics.of(true, self.n_pixels), pupil=s.error.pupil)
+        true = error.applied(self.microscope, self.microscope.lenslets.pitch_um)
+        optics = replace(CellOptics.of(true, self.n_pixels), pupil=error.pupil)
         return Geometry.plan(optics, [Plane(z, (s.voxels, s.voxels)) for z in self._depths()], (s.cells,) * 2)
 
     def _depths(self) -> list[float]:
@@ -152,14 +158,18 @@ class NeuronFields:
 
     def prepare(self) -> Iterator[tuple[int, int]]:
         """Build the optics, yielding (planes done, planes in all)."""
-        projector = LensletProjector(self.geometry(), self.device)
-        yield from projector.build_steps(use_cache=False)
-        self._projector = projector
+        projectors = []
+        for k, error in enumerate(self.settings.optics):
+            projector = LensletProjector(self.geometry(error), self.device)
+            for done, total in projector.build_steps(use_cache=False):
+                yield k * total + done, len(self.settings.optics) * total
+            projectors.append(projector)
+        self._projectors = projectors
 
     def other(self, seed: int, settings: NeuronSettings | None = None) -> NeuronFields:
         """Return a source of other fields through the same optics; only what is not built in may differ."""
         out = NeuronFields(self.microscope, self.n_pixels, settings or self.settings, seed, self.device)
-        out._projector = self._projector
+        out._projectors = self._projectors
         return out
 
     def clean(self, index: int, neurons: np.ndarray | None = None) -> NeuronField:
@@ -171,11 +181,11 @@ class NeuronFields:
         neurons : ndarray, shape (n, 5), optional
             As `NeuronField.neurons`; default drawn.
         """
-        if self._projector is None:
+        if not self._projectors:
             for _ in self.prepare():
                 pass
-        assert self._projector is not None
-        g, s = self._projector.geometry, self.settings
+        projector = self._projectors[index % len(self._projectors)]
+        g, s = projector.geometry, self.settings
         rng = np.random.default_rng([self.seed, 1, index])
         if neurons is None:
             neurons = self._places(rng, g.margin[0])
@@ -186,7 +196,7 @@ class NeuronFields:
         depths = [p.z_um for p in g.planes]
         grid = Grid((len(depths), count, count), (s.z_step_um, step, step), (depths[0], start, start))
         with torch.no_grad():
-            image = self._projector.forward(rasterise(scene, grid, self.device)[None]).cpu()
+            image = projector.forward(rasterise(scene, grid, self.device)[None]).cpu()
         n = self.n_pixels
         views = image.reshape(s.cells, n, s.cells, n).permute(1, 3, 0, 2).clamp(min=0).numpy()
         return NeuronField(np.ascontiguousarray(views), neurons)
@@ -194,7 +204,7 @@ class NeuronFields:
     def _places(self, rng: np.random.Generator, margin: int) -> np.ndarray:
         s = self.settings
         wide = s.cells + 2 * min(margin, 4)
-        count = int(rng.integers(s.neurons[0], s.neurons[1] + 1))
+        count = round(_log_uniform(rng, s.neurons))
         share = (wide / s.cells) ** 2 * (1 + 2 * s.z_beyond_um / (s.z_um[1] - s.z_um[0]))
         count = max(1, int(rng.poisson(count * share)))
         half = (wide - s.cells) / 2
@@ -266,8 +276,17 @@ class NeuronFields:
         return NeuronField(seen.astype(np.float32), clean.neurons)
 
     def _haze(self, views: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return the background, its 99.9th percentile 1: scattered light, and tissue that glows all over."""
-        scattered = gaussian_filter(views, (1, 1, *[rng.uniform(1.5, 5.0)] * 2), mode="nearest", truncate=3)
+        """Return the background, its 99.9th percentile 1: scattered light, and tissue that glows all over.
+
+        Light scattered on its way is a blurred copy of the field; scattered often, it has lost its angles.
+        """
+        sigma = [float(np.exp(rng.uniform(np.log(1.0), np.log(6.0))))] * 2
+        lost, kept = rng.uniform(), np.zeros_like(views)
+        if lost < 0.9:
+            kept = gaussian_filter(views, (1, 1, *sigma), mode="nearest", truncate=3)
+        flat = gaussian_filter(views.mean((0, 1)), sigma, mode="nearest", truncate=3)
+        lost = 1.0 if lost >= 0.9 else lost / 0.9
+        scattered = (1 - lost) * kept + lost * flat
         count = views.shape[-1]
         bumps = gaussian_filter(rng.normal(size=(count, count)), rng.uniform(2, 5))
         bumps = (bumps - bumps.mean()) / max(float(bumps.std()), 1e-9)
@@ -286,7 +305,7 @@ class NeuronFields:
         return np.asarray(np.clip(shade, 0.1, None)[:, :, None, None], np.float32)
 
 
-def _log_uniform(rng: np.random.Generator, ends: tuple[float, float]) -> float:
+def _log_uniform(rng: np.random.Generator, ends: tuple[float, float] | tuple[int, int]) -> float:
     return float(np.exp(rng.uniform(np.log(ends[0]), np.log(ends[1]))))
 
 

@@ -32,15 +32,15 @@ class OpticsError:
     pupil: tuple[float, ...] = ()
 
     def applied(self, microscope: Microscope, pitch_um: float) -> Microscope:
-        """Return the true microscope."""
+        """Return the true microscope; what would be impossible stays at the end of what is possible."""
         array = microscope.lenslets
         assert array is not None
         objective = microscope.objective
         record = microscope.model_dump()
-        record["objective"]["na"] = objective.na * (1 + self.na)
+        record["objective"]["na"] = min(objective.na * (1 + self.na), 0.999 * objective.immersion_index)
         record["lenslets"]["pitch_um"] = pitch_um
         record["lenslets"]["focal_length_um"] = array.focal_length_um * (1 + self.focal_length)
-        record["sample_index"] = microscope.sample_index * (1 + self.sample_index)
+        record["sample_index"] = max(1.0, microscope.sample_index * (1 + self.sample_index))
         return Microscope.model_validate(record)
 
 

@@ -16,24 +16,27 @@ from napari_lfm._settings import load_settings
 from napari_lfm.core.problems import LfmError, Problem, RequestError
 from napari_lfm.core.words import duration
 from napari_lfm.methods.localize import THRESHOLDS
-from napari_lfm.widgets.localize_click import clicked_place
+from napari_lfm.widgets.localize_click import ClickTool
+from napari_lfm.widgets.localize_compare import NAMES, SYMBOLS, Comparison
+from napari_lfm.widgets.localize_export import export_points
 from napari_lfm.widgets.localize_input import parameters_of, point_words
 from napari_lfm.widgets.localize_points import PointsOfNeurons, as_features
-from napari_lfm.widgets.localize_run import Answer, Stopped, find
+from napari_lfm.widgets.localize_run import Answer, Stopped, find, traces_of
 from napari_lfm.widgets.localize_view import LocalizeView
 from napari_lfm.widgets.models import Models
 from napari_lfm.widgets.panel import Panel
 from napari_lfm.widgets.resolve import microscope_problems, resolve
-from napari_lfm.widgets.session import bare
+from napari_lfm.widgets.session import layer_record
 from napari_lfm.widgets.state import ROLES, ReconstructState
 from napari_lfm.widgets.texts import coloured, understood_html
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from napari_lfm.core.events import Progress
     from napari_lfm.methods.base import Request
     from napari_lfm.methods.localization.engine import LocalizeEngine
+    from napari_lfm.widgets.localize_traces import MovieTraces
 
 TITLE = "Localize"
 _TICK_MS = 100
@@ -52,7 +55,9 @@ class LocalizeController:
         self.engine: LocalizeEngine | None = None
         self._engine_for: Any = None
         self._shown_for: Any = None
+        self.traces: MovieTraces | None = None
         self._stop: threading.Event | None = None
+        self.comparison = Comparison(self)
         self._progress = (0, 0, "")
         self._begin = 0.0
         self.models = Models(panel, view.models, self._look)
@@ -64,7 +69,8 @@ class LocalizeController:
         view.threshold_moved.connect(self.move_threshold)
         view.detect_button.clicked.connect(lambda: self.detect())
         view.stop_button.clicked.connect(lambda: self.stop())
-        view.click_button.toggled.connect(self._toggle_click)
+        view.compare_button.clicked.connect(lambda: self.comparison.begin())
+        view.traces_button.clicked.connect(lambda: self.read_traces())
         view.export_button.clicked.connect(lambda: self.ask_export())
         view.view_button.clicked.connect(lambda: self.show_central_view())
         for signal in (
@@ -73,9 +79,7 @@ class LocalizeController:
             self.session.lattice_changed,
         ):
             panel.listen(signal, self._look)
-        viewer = self.session.viewer
-        viewer.mouse_drag_callbacks.append(self.on_mouse)
-        panel.crew.at_close(self._let_go)
+        self.clicks = ClickTool(self)
         self.models.use("localize")
         self.choose_algorithm("cista")
 
@@ -91,8 +95,9 @@ class LocalizeController:
         self.threshold = THRESHOLDS[name]
         self.view.show_algorithms(name)
         self.view.models.setVisible(name == "cista")
+        self.points.symbol = SYMBOLS[name]
         self.points.begin(self._layer_name())
-        self._shown_for = None
+        self._shown_for = self.traces = None
         self._look()
         self._count()
 
@@ -118,7 +123,7 @@ class LocalizeController:
         lacking = microscope_problems(session.microscope)
         return found if isinstance(found, list) or not lacking else lacking
 
-    def _circumstances(self) -> Any:
+    def circumstances(self) -> Any:
         """Return all that an engine depends on, to compare."""
         session = self.session
         data = [0 if (one := session.input(role)) is None else id(one.data) for role in ROLES]
@@ -147,7 +152,7 @@ class LocalizeController:
 
     def click_at(self, y_um: float, x_um: float) -> None:
         """Find the neuron under a place of the world."""
-        if self.engine is not None and self._engine_for == self._circumstances() and not self.is_running:
+        if self.engine is not None and self._engine_for == self.circumstances() and not self.is_running:
             self._answer_click(self.engine, y_um, x_um)  # milliseconds: not worth a thread
         else:
             self._submit((y_um, x_um))
@@ -169,16 +174,9 @@ class LocalizeController:
                 ]
             )
             return
-        self._stop = stop = threading.Event()
-        self._begin = time.perf_counter()
-        circumstances = self._circumstances()
+        circumstances = self.circumstances()
         engine = self.engine if self._engine_for == circumstances else None
-        crew = self.panel.crew
-
-        def report(event: Progress) -> None:
-            if stop.is_set() or crew.closed:
-                raise Stopped
-            self._progress = (event.step, event.total, event.message)
+        report = self._begin_job()
 
         def work() -> Answer | None:
             try:
@@ -186,16 +184,17 @@ class LocalizeController:
             except Stopped:
                 return None
 
-        self._progress = (0, 0, "Preparing")
-        self.view.show_running(True, True)
-        self.view.show_progress(*self._progress)
-        self._timer.start()
         self.background.submit(
             _JOB, work, lambda found: self._have(found, circumstances, click), self._failed
         )
 
+    def take_engine(self, engine: LocalizeEngine, circumstances: Any) -> None:
+        """Answer questions with an engine as long as nothing that it depends on changes."""
+        self.engine, self._engine_for = engine, circumstances
+
     def stop(self) -> None:
         """End after the present step."""
+        self.comparison.give_up()
         if self._stop is not None:
             self._stop.set()
             self.view.text.show_text("Stopping after this step...")
@@ -207,6 +206,7 @@ class LocalizeController:
         return time.perf_counter() - self._begin
 
     def _failed(self, problem: Problem) -> None:
+        self.comparison.give_up()
         self._end()
         self.view.text.show_problems([problem])
 
@@ -216,9 +216,9 @@ class LocalizeController:
             self.view.text.show_text(coloured(f"Stopped after {duration(seconds)}.", "warning"))
             return
         if found.engine is not None:
-            self.engine, self._engine_for = found.engine, circumstances
+            self.take_engine(found.engine, circumstances)
         if self._shown_for != circumstances:
-            self._shown_for = circumstances
+            self._shown_for, self.traces = circumstances, None
             self.points.begin(self._layer_name(), found.provenance)
         if click is not None and found.engine is not None:
             self.view.text.show_text("")
@@ -230,10 +230,57 @@ class LocalizeController:
         if not len(found.points):
             text = "No neuron stands out. Lower the seed threshold under 'More settings'."
         self.view.text.show_text(coloured(text, "good" if len(found.points) else "warning"))
+        if self.comparison.is_going:
+            self.comparison.go_on()
+        elif len(found.points) and self.engine is not None and self.engine.frames > 1:
+            self.read_traces()
+
+    def read_traces(self) -> None:
+        """Read what the points that are shown did in the movie, in a worker thread."""
+        engine, table = self.engine, self.points.table()
+        if self.is_running:
+            return
+        if engine is None or not len(table) or engine.frames < 2:
+            problem = Problem("There is no movie with neurons to read.", "Detect neurons in a movie first.")
+            self.view.export_text.show_problems([problem])
+            return
+        places = table[["z_um", "y_um", "x_um"]].to_numpy(float)
+        done = self.view.text.text()
+        report = self._begin_job()
+
+        def work() -> MovieTraces | None:
+            try:
+                return traces_of(engine, places, report)
+            except Stopped:
+                return None
+
+        def have(found: MovieTraces | None) -> None:
+            self._end()
+            self.view.text.show_text(done if found is not None else coloured("Stopped.", "warning"))
+            self.traces = found
+            self.show_selected()
+
+        self.background.submit(_JOB, work, have, self._failed)
+
+    def _begin_job(self) -> Callable[[Progress], None]:
+        """Show that something runs; returns what it reports to, which ends it when it is to stop."""
+        self._stop = stop = threading.Event()
+        self._begin = time.perf_counter()
+        crew = self.panel.crew
+
+        def report(event: Progress) -> None:
+            if stop.is_set() or crew.closed:
+                raise Stopped
+            self._progress = (event.step, event.total, event.message)
+
+        self._progress = (0, 0, "Preparing")
+        self.view.show_running(True, True)
+        self.view.show_progress(*self._progress)
+        self._timer.start()
+        return report
 
     def _layer_name(self) -> str:
-        names = {"cista": "CISTA-net", "csc": "sparse coding", "phase-space": "phase space"}
-        return f"{self.session.input_name('lightfield')} neurons ({names[self.algorithm]})"
+        return f"{self.session.input_name('lightfield')} neurons ({NAMES[self.algorithm]})"
 
     def _answer_click(self, engine: LocalizeEngine, y_um: float, x_um: float) -> None:
         begun = time.perf_counter()
@@ -274,59 +321,20 @@ class LocalizeController:
     def _corrected(self) -> None:
         self._count()
 
+    def show_selected(self) -> None:
+        """Show what the selected points rest on, and their traces."""
+        self._show_point(self.points.selected())
+
     def _show_point(self, place: tuple[float, float, float] | None) -> None:
+        drawn = self.view.trace_plot.show_traces(self.traces, self.points.selected_places())
         if place is None:
-            self.view.show_point("")
+            self.view.show_point("", several=drawn)
             return
         table = self.points.table()
         away = np.linalg.norm(table[["z_um", "y_um", "x_um"]].to_numpy(float) - np.asarray(place), axis=1)
         self.view.show_point(point_words(table.iloc[int(away.argmin())].to_dict()))
         if self.engine is not None:
             self.view.plot.show_grounds(self.engine.grounds(*place), place[0])
-
-    # ------------------------------------------------------------------- mouse
-    def _toggle_click(self, on: bool) -> None:
-        self.view.text.show_text("Click on a neuron." if on else "")
-        if on and self.engine is None and not self.is_running and not isinstance(self.request(), list):
-            self._warm_up()
-
-    def _warm_up(self) -> None:
-        """Make the engine ready before the first click asks for it."""
-        if self.algorithm != "phase-space" and (self.algorithm != "cista" or self.models.offers):
-            self._submit_warm()
-
-    def _submit_warm(self) -> None:
-        request = self.request()
-        if isinstance(request, list):
-            return
-        circumstances = self._circumstances()
-
-        def work() -> LocalizeEngine | None:
-            return find(request, None, lambda _: None, everything=False).engine
-
-        def have(engine: LocalizeEngine | None) -> None:
-            if engine is not None and self.engine is None:
-                self.engine, self._engine_for = engine, circumstances
-
-        self.background.submit("warm", work, have, lambda problem: self.view.text.show_problems([problem]))
-
-    def on_mouse(self, viewer: Any, event: Any) -> Iterator[None]:
-        """Take a click without a drag as a question (napari calls this for every press)."""
-        if not self.view.click_button.isChecked() or getattr(event, "button", 1) != 1:
-            return
-        yield
-        while event.type == "mouse_move":
-            if event.is_dragging:
-                return
-            yield
-        place = clicked_place(bare(viewer), event)
-        if place is not None:
-            self.click_at(*place)
-
-    def _let_go(self) -> None:
-        callbacks = self.session.viewer.mouse_drag_callbacks
-        if self.on_mouse in callbacks:
-            callbacks.remove(self.on_mouse)
 
     # ------------------------------------------------------------------ export
     def show_central_view(self) -> None:
@@ -336,18 +344,7 @@ class LocalizeController:
                 [Problem("The light field has not been read yet.", "Press 'Detect all' first.")]
             )
             return
-        from napari_lfm.io.layers import layer_data_from
-        from napari_lfm.lightfield.views import subaperture_view
-
-        data = self.engine.data
-        view = subaperture_view(data.rectified, data.microscope)
-        values, arguments, _ = layer_data_from(
-            view,
-            name=f"{self.session.input_name('lightfield')} central view",
-            role="quicklook",
-            colormap="gray",
-        )
-        self.session.viewer.add_image(values, **arguments)
+        self.points.show_central_view(self.engine.data, self.session.input_name("lightfield"))
 
     def ask_export(self) -> None:
         """Ask for a place, and write the points there."""
@@ -356,25 +353,14 @@ class LocalizeController:
             self.export(Path(path))
 
     def export(self, path: Path) -> None:
-        """Write the points that are shown as CSV, with corrections in the record beside it."""
-        from napari_lfm.io.points import write_points
-        from napari_lfm.widgets.session import layer_record
-
-        table = self.points.table()
-        if not len(table) or self.points.layer is None:
-            self.view.export_text.show_problems(
-                [Problem("There are no points to export.", "Find some first.")]
-            )
-            return
-        path = path if path.suffix else path.with_suffix(".csv")
+        """Write the points that are shown, and their traces, as CSV; corrections are in the record beside."""
+        layer = self.points.layer
+        record = {} if layer is None else layer_record(layer)
         try:
-            write_points(
-                path, table.drop(columns="depth_um"), layer_record(self.points.layer).get("provenance")
-            )
+            text = export_points(path, self.points.table(), record.get("provenance"), self.traces)
         except LfmError as error:
             self.view.export_text.show_problems([error.problem()])
             return
-        text = f"{len(table)} points are in {path}."
         self.view.export_text.show_text(coloured(text, "good"))
 
 

@@ -1,4 +1,4 @@
-"""Where in the sample a click points: on a plane, or through a volume in 3-D."""
+"""Clicks on the sample: where one points, on a plane or through a volume in 3-D, and the tool that asks."""
 
 from __future__ import annotations
 
@@ -10,9 +10,76 @@ from napari.layers import Image
 from napari_lfm.widgets.session import bare
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from napari import Viewer
 
+    from napari_lfm.methods.localization.engine import LocalizeEngine
+    from napari_lfm.widgets.localize import LocalizeController
+
 _SAMPLES = 512
+
+
+class ClickTool:
+    """While it is on, a click without a drag is a question to the *Localize* panel.
+
+    Parameters
+    ----------
+    control : LocalizeController
+    """
+
+    def __init__(self, control: LocalizeController) -> None:
+        self.control = control
+        self._viewer = control.session.viewer
+        self._viewer.mouse_drag_callbacks.append(self.on_mouse)
+        control.panel.crew.at_close(self._let_go)
+        control.view.click_button.toggled.connect(self._toggled)
+
+    def on_mouse(self, viewer: Any, event: Any) -> Iterator[None]:
+        """Take a click without a drag as a question (napari calls this for every press)."""
+        if not self.control.view.click_button.isChecked() or getattr(event, "button", 1) != 1:
+            return
+        yield
+        while event.type == "mouse_move":
+            if event.is_dragging:
+                return
+            yield
+        place = clicked_place(bare(viewer), event)
+        if place is not None:
+            self.control.click_at(*place)
+
+    def _toggled(self, on: bool) -> None:
+        control = self.control
+        control.view.text.show_text("Click on a neuron." if on else "")
+        if on and control.engine is None and not control.is_running:
+            self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Make the engine ready before the first click asks for it."""
+        control = self.control
+        request = control.request()
+        if isinstance(request, list) or control.algorithm == "phase-space":
+            return
+        if control.algorithm == "cista" and not control.models.offers:
+            return
+        circumstances = control.circumstances()
+
+        def work() -> LocalizeEngine | None:
+            from napari_lfm.widgets.localize_run import find
+
+            return find(request, None, lambda _: None, everything=False).engine
+
+        def have(engine: LocalizeEngine | None) -> None:
+            if engine is not None and control.engine is None:
+                control.take_engine(engine, circumstances)
+
+        control.background.submit(
+            "warm", work, have, lambda problem: control.view.text.show_problems([problem])
+        )
+
+    def _let_go(self) -> None:
+        if self.on_mouse in self._viewer.mouse_drag_callbacks:
+            self._viewer.mouse_drag_callbacks.remove(self.on_mouse)
 
 
 def clicked_place(viewer: Viewer, event: Any) -> tuple[float, float] | None:

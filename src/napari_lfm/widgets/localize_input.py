@@ -30,10 +30,12 @@ class LocalizeSettings(BaseModel):
     """Lowest depth; empty: the model's, or what the optics resolve."""
     z_max_um: float | None = Field(default=None, ge=-1000, le=1000)
     """Highest depth; empty: the model's, or what the optics resolve."""
-    diameter_um: float = Field(default=11.0, gt=0.5, le=60)
-    """Diameter of a typical cell body."""
-    merge_um: float = Field(default=6.0, ge=0, le=100)
-    """Points nearer to each other than this are one neuron."""
+    fit: Literal["joint", "none"] = "joint"
+    """joint: fit all points to the light field together, and look for hidden neurons in what is left."""
+    diameter_um: float | None = Field(default=None, gt=0.5, le=60)
+    """Diameter of a typical cell body; empty: the model's, or 11."""
+    merge_um: float | None = Field(default=None, ge=0, le=100)
+    """Points nearer to each other than this are one neuron; empty: 0.55 diameters."""
 
 
 def parameters_of(algorithm: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from napari import Viewer
     from napari.layers import Points
 
+    from napari_lfm.methods.lightfield_data import LightfieldData
+
 SAME_UM = 4.0
 """A click this near to a point that is there already means that one."""
 MOVED_UM = 0.01
@@ -53,6 +55,7 @@ class PointsOfNeurons:
         self.found = _empty()
         self._gone: list[tuple[float, float, float]] = []
         self._ours = False
+        self.symbol = "disc"
         self._name, self._provenance = "neurons", dict[str, Any]()
         self._shown = np.zeros((0, 3))
         self.edits: list[dict[str, Any]] = []
@@ -162,7 +165,7 @@ class PointsOfNeurons:
         data, arguments, _ = points_layer_data_from(
             table[[*_PLACE, *columns]],
             self._name,
-            symbol="disc",
+            symbol=self.symbol,
             border_width=0.2,
             projection_mode="all",
         )
@@ -240,15 +243,30 @@ class PointsOfNeurons:
     def _tell(self) -> None:
         self._selected(self.selected())
 
+    def show_central_view(self, data: LightfieldData, name: str) -> None:
+        """Add the central view of a light field as a layer."""
+        from napari_lfm.io.layers import layer_data_from
+        from napari_lfm.lightfield.views import subaperture_view
+
+        values, arguments, _ = layer_data_from(
+            subaperture_view(data.rectified, data.microscope),
+            name=f"{name} central view",
+            role="quicklook",
+            colormap="gray",
+        )
+        self.viewer.add_image(values, **arguments)
+
+    def selected_places(self) -> list[tuple[float, float, float]]:
+        """Return the places of all selected points, in the layer's order."""
+        if not self.is_there or self.layer is None:
+            return []
+        chosen = sorted(k for k in self.layer.selected_data if k < len(self.layer.data))
+        return [(float(z), float(y), float(x)) for z, y, x in np.asarray(self.layer.data, float)[chosen]]
+
     def selected(self) -> tuple[float, float, float] | None:
         """Return the place of the one selected point."""
-        if not self.is_there or self.layer is None:
-            return None
-        chosen = [k for k in self.layer.selected_data if k < len(self.layer.data)]
-        if len(chosen) != 1:
-            return None
-        z, y, x = map(float, self.layer.data[chosen[0]])
-        return z, y, x
+        chosen = self.selected_places()
+        return chosen[0] if len(chosen) == 1 else None
 
     @staticmethod
     def _near(table: pd.DataFrame, places: Sequence[tuple[float, ...]]) -> np.ndarray:

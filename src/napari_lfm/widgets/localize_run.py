@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_lfm.core.events import Progress, Result
 from napari_lfm.widgets.preload import import_torch_gently, leave_a_core
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
     from napari_lfm.methods.base import Request
     from napari_lfm.methods.localization.engine import LocalizeEngine
+    from napari_lfm.widgets.localize_traces import MovieTraces
 
 
 class Stopped(Exception):
@@ -56,7 +59,21 @@ def find(
             else:
                 engine = event
         assert engine is not None
-    report(Progress(0, 0, "Reading the depths"))
+    if everything:
+        for event in engine.detect_steps():
+            report(event)
     result = method.answer(request, engine, everything=everything)
     table: Any = result.outputs["points"]
     return Answer(table, engine, result.provenance)
+
+
+def traces_of(engine: LocalizeEngine, places: np.ndarray, report: Callable[[Progress], None]) -> MovieTraces:
+    """Read the light of neurons at places (n, 3) in every frame (worker thread)."""
+    from napari_lfm.widgets.localize_traces import MovieTraces
+
+    steps = engine.traces_at(places)
+    while True:
+        try:
+            report(next(steps))
+        except StopIteration as end:
+            return MovieTraces(np.array(places), end.value, engine.data.frame_spacing_s)

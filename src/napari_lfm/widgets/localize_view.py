@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QFormLayout, QLabel, QProgressBar, QPushButton, QSlid
 from napari_lfm.widgets.form import CalmComboBox, ModelForm
 from napari_lfm.widgets.localize_input import LocalizeSettings
 from napari_lfm.widgets.localize_plot import GroundsPlot
+from napari_lfm.widgets.localize_traces import TracePlot
 from napari_lfm.widgets.models_view import ModelBox
 from napari_lfm.widgets.parts import Fold, WrappedLabel, button, row, scrolled, section
 from napari_lfm.widgets.qt import Signal
@@ -78,7 +79,12 @@ class LocalizeView(QWidget):
         box, layout = section("2  Find neurons")
         self.detect_button = button("Detect all", "Find every neuron that stands out in the central view")
         self.stop_button = button("Stop", "End after the present step")
-        layout.addLayout(row(self.detect_button, self.stop_button))
+        self.compare_button = button(
+            "Compare all",
+            "Run all three algorithms, each into a layer of its own, and say how far they agree; "
+            "the optics of two of them are computed once, which takes a minute or two",
+        )
+        layout.addLayout(row(self.detect_button, self.compare_button, self.stop_button))
         self.click_button = QPushButton("Click to localise")
         self.click_button.setCheckable(True)
         self.click_button.setAutoDefault(False)
@@ -105,11 +111,17 @@ class LocalizeView(QWidget):
         layout.addWidget(self.point_text)
         self.plot = GroundsPlot()
         layout.addWidget(self.plot)
+        self.trace_plot = TracePlot()
+        layout.addWidget(self.trace_plot)
         self.export_button = button(
-            "Export CSV...", "Points in micrometres, with the record of how they were made"
+            "Export CSV...",
+            "Points in micrometres and the traces of a movie, with the record of how they were made",
         )
         self.view_button = button("Central view", "Show the central view of the light field as a layer")
-        layout.addLayout(row(self.export_button, self.view_button))
+        self.traces_button = button(
+            "Read traces", "Read what the points that are shown did in the movie; select points to see them"
+        )
+        layout.addLayout(row(self.export_button, self.traces_button, self.view_button))
         self.export_text = WrappedLabel()
         layout.addWidget(self.export_text)
         column.addWidget(box)
@@ -124,6 +136,8 @@ class LocalizeView(QWidget):
     def show_running(self, running: bool, can_run: bool) -> None:
         """Enable what can be pressed now."""
         self.detect_button.setEnabled(can_run and not running)
+        self.compare_button.setEnabled(can_run and not running)
+        self.traces_button.setEnabled(can_run and not running)
         self.click_button.setEnabled(can_run)
         self.view_button.setEnabled(can_run and not running)
         self.stop_button.setEnabled(running)
@@ -140,9 +154,9 @@ class LocalizeView(QWidget):
         self.bar.setFormat(f"{step} of {steps}" if steps > 1 else "")
         self.text.show_text(message)
 
-    def show_point(self, text: str) -> None:
-        """Describe the selected point; an empty text asks for one."""
-        self.point_text.show_text(text or _HINT)
+    def show_point(self, text: str, several: int = 0) -> None:
+        """Describe the selected point; an empty text asks for one, unless traces of several are drawn."""
+        self.point_text.show_text(text or (f"Traces of {several} points." if several else _HINT))
         if not text:
             self.plot.show_grounds(None)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +14,10 @@ from napari_lfm.core.events import Progress
 from napari_lfm.core.problems import RequestError, explain_validation
 from napari_lfm.lightfield.slopes import slope_at_depth
 from napari_lfm.methods.localization.finders import CistaFinder
-from napari_lfm.methods.localization.points import Localizer
-from napari_lfm.methods.localization.trial import Trial, fit_sigma, try_out
+from napari_lfm.methods.localization.joint import JointLocalizer
+from napari_lfm.methods.localization.points import Localizer, PointOptions
+from napari_lfm.methods.localization.templates import make_templates
+from napari_lfm.methods.localization.trial import Trial, fit_joint_sigma, fit_sigma, try_out
 from napari_lfm.networks.card import ModelCard
 from napari_lfm.networks.weights import save_model
 from napari_lfm.training.checkpoint import BEST, LAST, load_module_weights, read_state
@@ -28,6 +32,10 @@ if TYPE_CHECKING:
 
 DATA = "cell bodies simulated from the optics alone; no recording was used"
 SIGMA_FIELDS = SCORE_FIELDS = 60
+JOINT_FIELDS = 24
+"""Of either, so many are fitted jointly as well, which takes a second or two for each."""
+TOLERANCE_DIAMETERS = 0.45
+"""A point this near to a cell body is taken for it."""
 LEVELS = ((100.0, 2.0), (500.0, 1.0), (3000.0, 0.3))
 """Photo-electrons at the 99.9th percentile, and haze as a share of the sources: low, middle, high."""
 
@@ -45,9 +53,21 @@ def install_model(
     fields = task.pairs.fields
     bins = np.asarray(wish.bins_um())
     slope = slope_at_depth(1.0, wish.microscope, None, fields.n_pixels)
-    localizer = Localizer(CistaFinder(network, bins), slope, fields.lenslet_um)
+    body = round(math.sqrt(wish.diameter_min_um * wish.diameter_max_um), 1)
+    options = PointOptions(diameter_um=body, merge_um=round(0.55 * body, 1))
+    localizer = Localizer(CistaFinder(network, bins), slope, fields.lenslet_um, options)
+    steps = make_templates(wish.microscope, fields.n_pixels, (bins[0], bins[-1]), body)
+    while True:
+        try:
+            at, of = next(steps)
+        except StopIteration as end:
+            joint = JointLocalizer(localizer, end.value)
+            break
+        yield Progress(at, of, "Computing what every view shows of a cell body")
+    known = (fields.lenslet_um, (bins[0], bins[-1]), TOLERANCE_DIAMETERS * body)
     total = SIGMA_FIELDS + SCORE_FIELDS
     trials: list[Trial] = []
+    joints: list[Trial] = []
     done = 0
     for seed, count in ((1, SIGMA_FIELDS), (2, SCORE_FIELDS)):
         source = fields.other(wish.seed + 104_729 * seed)
@@ -59,34 +79,29 @@ def install_model(
             )
             done += 1
             yield Progress(done, total, "Finding the neurons of other fields")
-        trials.append(try_out(localizer.find, found, fields.lenslet_um, (bins[0], bins[-1])))
+        trials.append(try_out(localizer.find, found, *known))
+        joints.append(try_out(joint.find, found[:JOINT_FIELDS], *known))
         if seed == 1:
-            sigma = fit_sigma(trials[0])
-            localizer = Localizer(localizer.finder, slope, fields.lenslet_um, localizer.options, sigma)
-    scalers = {"sigma_floor_um": sigma.floor_um, "sigma_share": sigma.share, "sigma_fade": sigma.fade}
-    card = _card(
-        wish, task, run, folder.name, trials[1], {k: round(v, 5) for k, v in scalers.items()}, recipe
-    )
+            sigma, fitted = fit_sigma(trials[0]), fit_joint_sigma(joints[0])
+            localizer = replace(localizer, sigma=sigma)
+            joint = replace(joint, sigma=fitted)
+    scalers = {
+        **{"sigma_floor_um": sigma.floor_um, "sigma_share": sigma.share, "sigma_fade": sigma.fade},
+        **{"joint_floor_um": fitted.floor_um, "joint_share": fitted.share, "joint_optics": fitted.optics},
+    }
+    scores = [
+        _score(trials[1], f"depth curves alone, {SCORE_FIELDS}"),
+        _score(joints[1], f"joint fit, {JOINT_FIELDS}"),
+    ]
+    card = _card(wish, task, run, folder.name, scores, {k: round(v, 5) for k, v in scalers.items()}, recipe)
     save_model(folder, card, weights)
 
 
-def _card(
-    wish: LocalizeWish,
-    task: CistaTask,
-    run: Path,
-    id: str,
-    trial: Trial,
-    scalers: dict[str, float],
-    recipe: str,
-) -> ModelCard:
-    best = read_state(run / BEST)
-    last = read_state(run / LAST) if (run / LAST).is_file() else best
-    result = read_result(run) if (run / LAST).is_file() else None
-    bins, machine = wish.bins_um(), best["machine"]
+def _score(trial: Trial, what: str) -> dict[str, Any]:
     z, y, x = trial.rmse_um
     za, ya, xa = trial.rmse_alone_um
-    score = {
-        "set": f"{SCORE_FIELDS} simulated fields of other seeds, "
+    return {
+        "set": f"{what} simulated fields of other seeds, "
         + ", ".join(f"{e:g} electrons with haze {h:g}" for e, h in LEVELS),
         "rmse_um": [round(v, 3) for v in (z, y, x)],
         "rmse_alone_um": [round(v, 3) for v in (za, ya, xa)],
@@ -95,6 +110,21 @@ def _card(
         "inside_sigma": round(trial.inside_sigma, 3),
         "neurons": trial.truth,
     }
+
+
+def _card(
+    wish: LocalizeWish,
+    task: CistaTask,
+    run: Path,
+    id: str,
+    scores: list[dict[str, Any]],
+    scalers: dict[str, float],
+    recipe: str,
+) -> ModelCard:
+    best = read_state(run / BEST)
+    last = read_state(run / LAST) if (run / LAST).is_file() else best
+    result = read_result(run) if (run / LAST).is_file() else None
+    bins, machine = wish.bins_um(), best["machine"]
     values = {
         "id": id,
         "title": wish.title
@@ -121,7 +151,7 @@ def _card(
             "ended": "" if result is None else result.reason,
             "machine": machine,
         },
-        "scores": [score],
+        "scores": scores,
         "hours": round(float(best["seconds"]) / 3600, 4),
         "trained_on": f"{machine['device']}, {machine['threads']} threads, {machine['system']}",
         "date": date.today().isoformat(),

@@ -7,7 +7,7 @@ all that stays the same while a user clicks and moves thresholds is kept here.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,15 +16,17 @@ from napari_lfm.core.problems import RequestError
 from napari_lfm.lightfield.epipolar import Seeds, brightest_one, central_view, epipolar_windows
 from napari_lfm.methods.localization.look import Look, look_at
 from napari_lfm.methods.localization.points import DIRECTIONS
-from napari_lfm.methods.localization.setup import make_localizer
+from napari_lfm.methods.localization.setup import make_joint, make_localizer
 from napari_lfm.methods.localization.table import lenslets_at, place_um
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
     from napari_lfm.methods.base import Request
     from napari_lfm.methods.lightfield_data import LightfieldData
+    from napari_lfm.methods.localization.joint import Ground, JointLocalizer
     from napari_lfm.methods.localization.points import Found, Localizer
+    from napari_lfm.methods.localization.refit import JointFit
     from napari_lfm.networks.registry import ModelEntry
 
 SNAP_LENSLETS = 2
@@ -54,7 +56,16 @@ class Grounds:
     curve: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass
+class Together:
+    """What fits points together, the light field without its background, and the fit so far."""
+
+    joint: JointLocalizer
+    ground: Ground
+    fit: JointFit
+
+
+@dataclass
 class LocalizeEngine:
     """A light field with what finds its points.
 
@@ -65,12 +76,18 @@ class LocalizeEngine:
         The views that points are looked for in.
     foreground : ndarray, shape (v, u, t, s)
     localizer : Localizer
+    together : Together, optional
+        Where points are fitted to the light field together.
+    last : Found, optional
+        What was detected last.
     """
 
     data: LightfieldData
     look: Look
     foreground: np.ndarray
     localizer: Localizer
+    together: Together | None = None
+    last: Found | None = None
 
     @classmethod
     def prepare(
@@ -80,18 +97,42 @@ class LocalizeEngine:
         look = look_at(data, movie)
         yield Progress(0, 1, f"Looking for neurons in {look.kind}")
         localizer = yield from make_localizer(request, data.microscope, data.n_pixels, entry)
+        parameters: Any = request.parameters
+        if parameters.fit == "none":
+            yield Progress(0, 1, "Taking off the background")
+            return cls(data, look, localizer.foreground(look.views), localizer)
+        joint = yield from make_joint(localizer, data.microscope, data.n_pixels, entry)
         yield Progress(0, 1, "Taking off the background")
-        foreground = localizer.foreground(look.views)
-        yield Progress(1, 1, "Taking off the background")
-        return cls(data, look, foreground, localizer)
+        ground = joint.ground(look.views)
+        return cls(data, look, ground.foreground, localizer, Together(joint, ground, joint.new_fit(ground)))
 
     def seeds(self) -> Seeds:
         """Return what stands out in the central view."""
         return self.localizer.seeds(self.foreground)
 
+    def detect_steps(self) -> Iterator[Progress]:
+        """Find all points, yielding how far it is; `found` has them then."""
+        if self.together is None:
+            seeds = self.seeds()
+            yield Progress(0, 1, f"Reading the depths of {len(seeds)} places")
+            self.last = self.localizer.at(self.foreground, seeds)
+            return
+        one = self.together
+        one.fit = one.joint.new_fit(one.ground)
+        yield Progress(0, 0, f"Reading the depths of {len(self.seeds())} places")
+        for count in one.joint.steps(one.ground, one.fit):
+            yield Progress(0, 0, f"Fitting {count} neurons to the light field")
+        self.last = one.joint.found(one.ground, one.fit)
+
+    def found(self) -> Found:
+        """Return all points that were found last."""
+        return self.none() if self.last is None else self.last
+
     def detect(self) -> Found:
-        """Return all points."""
-        return self.localizer.at(self.foreground, self.seeds())
+        """Find and return all points."""
+        for _ in self.detect_steps():
+            pass
+        return self.found()
 
     def none(self) -> Found:
         """Return no points."""
@@ -121,7 +162,9 @@ class LocalizeEngine:
         row, column = np.unravel_index(int(part.argmax()), part.shape)
         at_t, at_s = near[0].start + float(row), near[1].start + float(column)
         seeds = Seeds(np.array([at_t]), np.array([at_s]), np.array([float(part.max())]))
-        return self.localizer.at(self.foreground, seeds)
+        if self.together is None:
+            return self.localizer.at(self.foreground, seeds)
+        return self.together.joint.at(self.together.ground, self.together.fit, seeds)
 
     def grounds(self, z_um: float, y_um: float, x_um: float) -> Grounds:
         """Return what a point of the world rests on: found, moved or added by hand."""
@@ -140,6 +183,18 @@ class LocalizeEngine:
             self.localizer.finder.z_um,
             self.localizer.finder.curve(evidence)[0],
         )
+
+    @property
+    def frames(self) -> int:
+        """Frames of the movie; 1 of a light field."""
+        return len(self.data.rectified.image)
+
+    def traces_at(self, places: np.ndarray) -> Generator[Progress, None, np.ndarray]:
+        """Read the light (frames, n) of neurons at places (n, 3) of the world, (z, y, x) um."""
+        from napari_lfm.methods.localization.movie import read_traces
+
+        t, s = lenslets_at(self.data, places[:, 1], places[:, 2])
+        return (yield from read_traces(self.data, places[:, 0], t, s))
 
     def places(self, found: Found) -> np.ndarray:
         """Return points (n, 3) in the world, (z, y, x) um."""

@@ -11,10 +11,12 @@ from napari_lfm.core.events import Progress
 from napari_lfm.core.problems import RequestError
 from napari_lfm.lightfield.slopes import slope_at_depth
 from napari_lfm.methods.localization.csc import EpipolarCsc
-from napari_lfm.methods.localization.dictionary import epipolar_dictionary
+from napari_lfm.methods.localization.dictionary import BALL_UM, epipolar_dictionary
 from napari_lfm.methods.localization.finders import CistaFinder, CscFinder
+from napari_lfm.methods.localization.joint import JointLocalizer, JointSigma
 from napari_lfm.methods.localization.phase_space import PhaseSpace
 from napari_lfm.methods.localization.points import Localizer, PointOptions, Sigma
+from napari_lfm.methods.localization.templates import make_templates
 from napari_lfm.methods.localize import THRESHOLDS
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from napari_lfm.optics.microscope import Microscope
 
 BIN_UM = 1.0
+_ONE_NEURON = 0.55
+"""Points nearer than this share of a cell body are one neuron."""
 CSC_SIGMA = Sigma(0.8, 0.5, 0.5)
 
 
@@ -62,16 +66,25 @@ def depth_bins(request: Request, entry: ModelEntry | None) -> np.ndarray:
     return np.arange(wanted[0], wanted[1] + 1e-6, BIN_UM)
 
 
-def options_of(parameters: LocalizeParameters) -> PointOptions:
+def body_um(parameters: LocalizeParameters, entry: ModelEntry | None) -> float:
+    """Return the diameter of a typical cell body: as asked for, of those that the model knows, or 11."""
+    if parameters.diameter_um is not None:
+        return parameters.diameter_um
+    wish = entry.card.training.get("wish", {}) if entry is not None else {}
+    small, large = wish.get("diameter_min_um"), wish.get("diameter_max_um")
+    return round(float(np.sqrt(small * large)), 1) if small and large else BALL_UM
+
+
+def options_of(parameters: LocalizeParameters, entry: ModelEntry | None) -> PointOptions:
     """Return how points are looked for."""
-    threshold = parameters.threshold
+    threshold, body = parameters.threshold, body_um(parameters, entry)
     return PointOptions(
         purify=parameters.background,
         seeds=parameters.seeds,
         seed_threshold=parameters.seed_threshold,
         confidence=THRESHOLDS[parameters.algorithm] if threshold is None else threshold,
-        merge_um=parameters.merge_um,
-        diameter_um=parameters.diameter_um,
+        merge_um=round(_ONE_NEURON * body, 1) if parameters.merge_um is None else parameters.merge_um,
+        diameter_um=body,
     )
 
 
@@ -94,9 +107,9 @@ def make_localizer(
         names = {"sigma_floor_um": "floor_um", "sigma_share": "share", "sigma_fade": "fade"}
         sigma = Sigma(**{field: float(scalers[name]) for name, field in names.items() if name in scalers})
         yield Progress(1, 1, f"Opening the model '{entry.card.id}'")
-        return Localizer(CistaFinder(network, bins), slope, cell, options_of(p), sigma)
+        return Localizer(CistaFinder(network, bins), slope, cell, options_of(p, entry), sigma)
     half = epipolar_half(microscope, n_pixels, bins)
-    steps = epipolar_dictionary(microscope, n_pixels, bins.tolist(), half, p.diameter_um)
+    steps = epipolar_dictionary(microscope, n_pixels, bins.tolist(), half, body_um(p, None))
     while True:
         try:
             done, total = next(steps)
@@ -105,7 +118,26 @@ def make_localizer(
             break
         yield Progress(done, total, "Computing the dictionary of epipolar images")
     finder = CscFinder(EpipolarCsc(atoms, device=device), bins)
-    return Localizer(finder, slope, cell, options_of(p), CSC_SIGMA)
+    return Localizer(finder, slope, cell, options_of(p, None), CSC_SIGMA)
+
+
+def make_joint(
+    localizer: Localizer, microscope: Microscope, n_pixels: int, entry: ModelEntry | None
+) -> Generator[Progress, None, JointLocalizer]:
+    """Return what fits the points of a localizer together; yields the stages of building it."""
+    bins = localizer.finder.z_um
+    steps = make_templates(microscope, n_pixels, (bins[0], bins[-1]), localizer.options.diameter_um)
+    while True:
+        try:
+            done, total = next(steps)
+        except StopIteration as end:
+            templates: Any = end.value
+            break
+        yield Progress(done, total, "Computing what every view shows of a cell body")
+    scalers = {} if entry is None else entry.card.scalers
+    names = {"joint_floor_um": "floor_um", "joint_share": "share", "joint_optics": "optics"}
+    sigma = JointSigma(**{field: float(scalers[name]) for name, field in names.items() if name in scalers})
+    return JointLocalizer(localizer, templates, sigma)
 
 
 def epipolar_half(microscope: Microscope, n_pixels: int, bins: np.ndarray) -> int:

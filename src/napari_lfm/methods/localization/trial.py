@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from napari_lfm.core.metrics import pair_points
+from napari_lfm.methods.localization.joint import JointSigma
 from napari_lfm.methods.localization.points import Sigma
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from napari_lfm.methods.localization.points import Found
     from napari_lfm.simulation.neuron_fields import NeuronField
 
+S = TypeVar("S")
 TOLERANCE_UM = 5.0
 BORDER_LENSLETS = 1.0
 """Neurons nearer than this to the field's edge are neither asked for nor held against anyone."""
@@ -34,6 +36,8 @@ class Trial:
         Found minus true (z, y, x), of matched pairs.
     sigma_um, width_um, height : ndarray, shape (pairs,)
     alone : ndarray of bool, shape (pairs,)
+    z_um : ndarray, shape (pairs,)
+        Where they are.
     matched, found, truth : int
     seconds : float
         For all fields.
@@ -44,6 +48,7 @@ class Trial:
     width_um: np.ndarray
     height: np.ndarray
     alone: np.ndarray
+    z_um: np.ndarray
     matched: int
     found: int
     truth: int
@@ -86,6 +91,7 @@ def try_out(
     fields: Iterable[NeuronField],
     lenslet_um: float,
     z_um: tuple[float, float],
+    tolerance_um: float = TOLERANCE_UM,
 ) -> Trial:
     """Find the neurons of fields, and compare.
 
@@ -98,8 +104,10 @@ def try_out(
     lenslet_um : float
     z_um : tuple of float
         Depths within which neurons are asked for.
+    tolerance_um : float
+        Furthest a point may lie from the neuron that it is taken for.
     """
-    errors, rows, alone = [np.zeros((0, 3))], [np.zeros((0, 3))], [np.zeros(0, bool)]
+    errors, rows, alone = [np.zeros((0, 3))], [np.zeros((0, 4))], [np.zeros(0, bool)]
     matched = found_count = truth_count = 0
     seconds = 0.0
     for field in fields:
@@ -112,7 +120,7 @@ def try_out(
         ours = np.stack([found.z_um, found.t * lenslet_um, found.s * lenslet_um], 1)
         asked = _within(neurons[:, 1], neurons[:, 2], last)
         asked &= (neurons[:, 0] >= z_um[0]) & (neurons[:, 0] <= z_um[1])
-        a, b = pair_points(ours, place, TOLERANCE_UM)
+        a, b = pair_points(ours, place, tolerance_um)
         counts = asked[b]
         # what was found of a neuron that is not asked for is no mistake, nor is what lies at the border
         taken = np.zeros(len(ours), bool)
@@ -123,14 +131,14 @@ def try_out(
         truth_count += int(asked.sum())
         a, b = a[counts], b[counts]
         errors.append(ours[a] - place[b])
-        rows.append(np.stack([found.sigma_z_um[a], found.width_um[a], found.confidence[a]], 1))
+        rows.append(np.stack([found.sigma_z_um[a], found.width_um[a], found.confidence[a], place[b, 0]], 1))
         away = np.hypot(
             neurons[:, 1][:, None] - neurons[:, 1], neurons[:, 2][:, None] - neurons[:, 2]
         ) + np.where(np.eye(len(neurons), dtype=bool), np.inf, 0)
         alone.append(away.min(1, initial=np.inf)[b] > ALONE_LENSLETS)
-    sigma, width, height = np.concatenate(rows).T
+    sigma, width, height, depth = np.concatenate(rows).T
     return Trial(
-        np.concatenate(errors), sigma, width, height, np.concatenate(alone),
+        np.concatenate(errors), sigma, width, height, np.concatenate(alone), depth,
         matched, found_count, truth_count, seconds,
     )  # fmt: skip
 
@@ -144,19 +152,44 @@ def fit_sigma(trial: Trial) -> Sigma:
     error = np.abs(trial.error_um[:, 0])
     if len(error) < 20:
         return Sigma()
-    best, score = Sigma(), -np.inf
-    for floor in (0.05, 0.1, 0.2, 0.3, 0.5):
-        for share in (0.1, 0.2, 0.3, 0.5, 0.8):
-            for fade in (0.0, 0.5, 1.0, 1.5, 2.0):
-                one = Sigma(floor, share, fade)
-                sigma = one.of(trial.width_um, trial.height)
-                size = float(np.quantile(error / sigma, 0.6827))
-                scaled = sigma * max(size, 1e-6)
-                # errors have longer tails than a Gaussian: Laplace's likelihood does not mind a few
-                likelihood = float(-(np.log(scaled) + error / scaled).mean())
-                if likelihood > score:
-                    best, score = replace(one, floor_um=floor * size, share=share * size), likelihood
-    return best
+    shapes = (
+        Sigma(floor, share, fade)
+        for floor in (0.05, 0.1, 0.2, 0.3, 0.5)
+        for share in (0.1, 0.2, 0.3, 0.5, 0.8)
+        for fade in (0.0, 0.5, 1.0, 1.5, 2.0)
+    )
+    one, size = _likeliest(shapes, lambda s: s.of(trial.width_um, trial.height), error)
+    return replace(one, floor_um=one.floor_um * size, share=one.share * size)
+
+
+def fit_joint_sigma(trial: Trial) -> JointSigma:
+    """Return the same for points of a joint fit."""
+    error = np.abs(trial.error_um[:, 0])
+    if len(error) < 20:
+        return JointSigma()
+    shapes = (
+        JointSigma(floor, share, optics)
+        for floor in (0.02, 0.05, 0.1, 0.2)
+        for share in (0.5, 1.0, 2.0, 3.0)
+        for optics in (0.0, 0.005, 0.01, 0.015, 0.02)
+    )
+    one, size = _likeliest(shapes, lambda s: s.of(trial.width_um, trial.z_um), error)
+    return JointSigma(one.floor_um * size, one.share * size, one.optics * size)
+
+
+def _likeliest(
+    shapes: Iterable[S], sigma_of: Callable[[S], np.ndarray], error: np.ndarray
+) -> tuple[S, float]:
+    """Return the shape of sigma that fits errors best, and its size: 68 % lie within."""
+    found: list[tuple[float, S, float]] = []
+    for one in shapes:
+        sigma = np.maximum(sigma_of(one), 1e-6)
+        size = float(np.quantile(error / sigma, 0.6827))
+        scaled = sigma * max(size, 1e-6)
+        # errors have longer tails than a Gaussian: Laplace's likelihood does not mind a few
+        found.append((float(-(np.log(scaled) + error / scaled).mean()), one, size))
+    _, best, size = max(found, key=lambda f: f[0])
+    return best, size
 
 
 def _within(t: np.ndarray, s: np.ndarray, last: int) -> np.ndarray:
