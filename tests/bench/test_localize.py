@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_lfm.bench import localize
+from napari_lfm.bench._localize_movie import MovieSetup, simulate
 from napari_lfm.bench._localize_scenes import LocalizeSetup, specimens
+from napari_lfm.optics.presets import load_microscope
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,9 +45,23 @@ def test_specimens_are_what_they_are_called() -> None:
     assert specimens(setup, 5.0)[3].scene.points_um == found[3].scene.points_um
 
 
+def test_images_with_few_neurons_are_told() -> None:
+    points = np.array([[0.0, 10, 10], [5, 12, 90], [9, 60, 10], [3, 61, 60], [3, 62, 110]])
+    assert localize._sources_per_image(points, 5.0).tolist() == [2, 2, 3, 3, 3]  # noqa: SLF001
+
+
+def test_a_movie_is_what_it_is_called() -> None:
+    setup = MovieSetup("waveblocks-20x0.45", 13, 1, neurons=2, frames=9)
+    movie, light, places = simulate(setup, load_microscope(setup.microscope))
+    assert movie.dims == ("t", "y", "x") and movie.sizes["t"] == 9
+    assert light.shape == (9, 2) and light.min() >= 0.3 and places.shape == (2, 3)
+    again = simulate(setup, load_microscope(setup.microscope))
+    np.testing.assert_array_equal(movie, again[0])
+
+
 def test_rows_hold_the_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
-    out = localize.run(told.append, SMALL, ("csc",), folder=tmp_path)
+    out = localize.run(told.append, SMALL, ("csc",), folder=tmp_path, movie=None)
     assert {r["specimens"] for r in out["rows"]} == {"isolated", "3 neurons"}
     for row in out["rows"]:
         assert row["algorithm"] == "csc"
@@ -56,6 +72,6 @@ def test_rows_hold_the_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert any("plane" in t for t in told)
     # recordings are kept
     monkeypatch.setattr("napari_lfm.bench._localize_scenes.simulate_lightfields", None)
-    again = localize.run(None, SMALL, ("csc",), folder=tmp_path)
+    again = localize.run(None, SMALL, ("csc",), folder=tmp_path, movie=None)
     for a, b in zip(out["rows"], again["rows"], strict=True):
         np.testing.assert_equal(a["rmse_z_um"], b["rmse_z_um"])

@@ -59,6 +59,10 @@ class LocalizeSetup:
     voxels, z_step_um
         Of the simulated object: voxels across a lenslet, distance of planes.
     levels : mapping of str to (electrons, haze)
+    apart_lenslets : float
+        Between isolated neurons, along rows and along columns.
+    tolerance_um : float
+        A point this near to a neuron is taken for it.
     """
 
     microscope: str = "imperial-25x1.0w"
@@ -76,6 +80,27 @@ class LocalizeSetup:
         ("middle", 500.0, 1.0),
         ("high", 100.0, 2.0),
     )
+    apart_lenslets: float = 3.5
+    tolerance_um: float = 5.0
+
+
+SETUPS = {
+    "imperial-25x1.0w": LocalizeSetup(),
+    "mbl-60x1.2w": LocalizeSetup(
+        microscope="mbl-60x1.2w",
+        lenslets=31,
+        z_um=(-12.0, 12.0),
+        depths=25,
+        per_field=2,
+        counts=(10,),
+        diameter_um=(3.0, 10.0),
+        voxels=3,
+        z_step_um=0.75,
+        apart_lenslets=8.0,
+        tolerance_um=2.5,
+    ),
+}
+"""By the microscope's name."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +124,7 @@ def specimens(setup: LocalizeSetup, lenslet_um: float) -> list[Specimen]:
         while len(places) < len(part):
             y, x = rng.uniform(-half, half, 2)
             # far enough from each other that no epipolar image shows two
-            if all(min(abs(y - p[1]), abs(x - p[2])) > 3.5 * lenslet_um for p in places):
+            if all(min(abs(y - p[1]), abs(x - p[2])) > setup.apart_lenslets * lenslet_um for p in places):
                 places.append((float(part[len(places)]), float(y), float(x)))
             elif rng.random() < 0.01:
                 places = []
@@ -188,7 +213,7 @@ def frames_of(
     cell = microscope.lenslet_um
     assert cell is not None and microscope.nominal_pitch_px is not None
     every = specimens(setup, cell)
-    told = {k: v for k, v in asdict(setup).items() if k != "levels"}
+    told = {k: v for k, v in asdict(setup).items() if k not in ("levels", "tolerance_um")}
     name = hashlib.sha256(
         json.dumps([VERSION, told, microscope.model_dump(mode="json")]).encode()
     ).hexdigest()

@@ -14,7 +14,7 @@ from napari_lfm.widgets.microscope_choice import MicroscopeChoice
 from napari_lfm.widgets.opening import read_files
 from napari_lfm.widgets.panel import Panel, show_panel
 from napari_lfm.widgets.quick_look import QuickLook
-from napari_lfm.widgets.resolve import frame_dims
+from napari_lfm.widgets.resolve import frame_count
 from napari_lfm.widgets.roles import assign_roles
 from napari_lfm.widgets.session import bare, layer_info
 from napari_lfm.widgets.state import ROLES, Role
@@ -91,16 +91,10 @@ class LightFieldController:
         layers = [(layer.name, layer) for layer in self.session.candidates()]
         for role in ROLES:
             self.view.show_choices(role, layers, self.session.input(role))
-        self.view.show_movie(self._frames(), self.session.frame)
-        self.view.calibrate_button.setEnabled(self.session.input("lightfield") is not None)
-
-    def _frames(self) -> int:
         layer = self.session.input("lightfield")
-        if layer is None:
-            return 0
-        info = layer_info(layer)
-        dims = frame_dims(info, self.session.layout)
-        return info.shape[-3] if not isinstance(dims, Problem) and dims[-3:] == ("t", "y", "x") else 1
+        frames = 0 if layer is None else frame_count(layer_info(layer), self.session.layout)
+        self.view.show_movie(frames, self.session.frame)
+        self.view.calibrate_button.setEnabled(self.session.input("lightfield") is not None)
 
     def _choose_layout(self, layout: str) -> None:
         n = None if self.session.microscope is None else self.session.microscope.n_pixels

@@ -25,8 +25,8 @@ from napari_lfm.widgets.localize_run import Answer, Stopped, find, traces_of
 from napari_lfm.widgets.localize_view import LocalizeView
 from napari_lfm.widgets.models import Models
 from napari_lfm.widgets.panel import Panel
-from napari_lfm.widgets.resolve import microscope_problems, resolve
-from napari_lfm.widgets.session import layer_record
+from napari_lfm.widgets.resolve import frame_count, microscope_problems, resolve
+from napari_lfm.widgets.session import layer_info, layer_record
 from napari_lfm.widgets.state import ROLES, ReconstructState
 from napari_lfm.widgets.texts import coloured, understood_html
 
@@ -113,7 +113,7 @@ class LocalizeController:
             lattice=session.lattice,
             parameters=parameters_of(self.algorithm, self.view.form.values()),
             layout=session.layout,
-            frame=session.frame,
+            frame=self._frame,
             device=load_settings().device,
             memory_gib=load_settings().memory_gib or None,
             model=self.models.key if self.algorithm == "cista" else None,
@@ -123,6 +123,15 @@ class LocalizeController:
         lacking = microscope_problems(session.microscope)
         return found if isinstance(found, list) or not lacking else lacking
 
+    @property
+    def _frame(self) -> int | None:
+        """The frame that is looked at; None for the whole movie."""
+        return None if self._frames() > 1 and self.view.movie_box.isChecked() else self.session.frame
+
+    def _frames(self) -> int:
+        layer = self.session.input("lightfield")
+        return 0 if layer is None else frame_count(layer_info(layer), self.session.layout)
+
     def circumstances(self) -> Any:
         """Return all that an engine depends on, to compare."""
         session = self.session
@@ -131,12 +140,13 @@ class LocalizeController:
         model = self.models.key if self.algorithm == "cista" else None
         micro = None if session.microscope is None else session.microscope.model_dump_json()
         lattice = None if session.lattice is None else str(session.lattice.to_json())
-        return (tuple(data), values, model, micro, lattice, session.frame, session.layout, self.algorithm)
+        return (tuple(data), values, model, micro, lattice, self._frame, session.layout, self.algorithm)
 
     def _look(self) -> None:
         """Say what is there and what is missing."""
         if not hasattr(self, "models"):
             return
+        self.view.show_frames(self._frames())
         found = self.request()
         if isinstance(found, list):
             self.view.input_text.show_problems(found)

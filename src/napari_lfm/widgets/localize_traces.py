@@ -79,7 +79,7 @@ class TracePlot(QWidget):
 
     def sizeHint(self) -> QSize:
         """Return the preferred size."""
-        return QSize(300, 46 + 44 * max(1, len(self._curves)))
+        return QSize(300, 40 + 54 * max(1, len(self._curves)))
 
     def show_traces(self, traces: MovieTraces | None, places: Sequence[tuple[float, float, float]]) -> int:
         """Show the traces of points, the first few of them; returns how many are drawn."""
@@ -115,11 +115,14 @@ class TracePlot(QWidget):
         painter.setPen(ink)
         painter.drawText(QRectF(0, 0, self.width(), line), int(Qt.AlignmentFlag.AlignLeft), "dF/F")
         for k, (curve, label) in enumerate(zip(self._curves, self.labels, strict=True)):
-            box = QRectF(2, line + k * each, self.width() - 4, each - 4)
-            self._draw_one(painter, box, curve, QColor(_COLOURS[k % len(_COLOURS)]))
-            painter.setPen(ink)
+            top = line + k * each
+            colour = QColor(_COLOURS[k % len(_COLOURS)])
+            painter.setPen(colour)
+            head = QRectF(2, top, self.width() - 4, line)
             text = f"{label}: up to {curve.max():.2g}"
-            painter.drawText(box, int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignTop), text)
+            painter.drawText(head, int(Qt.AlignmentFlag.AlignRight), text)
+            box = QRectF(2, top + line, self.width() - 4, each - line - 3)
+            self._draw_one(painter, box, curve, colour)
         painter.setPen(ink)
         painter.drawLine(QPointF(2, bottom), QPointF(self.width() - 2, bottom))
         for tick in nice_ticks(0.0, max(self._end, 1e-9), 5):

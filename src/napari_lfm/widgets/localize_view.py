@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QSignalBlocker, Qt
-from qtpy.QtWidgets import QFormLayout, QLabel, QProgressBar, QPushButton, QSlider, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QFormLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QSlider,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_lfm.widgets.form import CalmComboBox, ModelForm
 from napari_lfm.widgets.localize_input import LocalizeSettings
@@ -68,6 +77,15 @@ class LocalizeView(QWidget):
         )
         form.addRow("Algorithm", self.algorithm_combo)
         layout.addLayout(form)
+        self.movie_box = QCheckBox("The whole movie, with traces")
+        self.movie_box.setChecked(True)
+        self.movie_box.setToolTip(
+            "Neurons are looked for in what changes, or in the mean, and their traces are read; "
+            "otherwise in the frame that is chosen on the Light field panel"
+        )
+        self.movie_box.toggled.connect(self.changed)
+        self.movie_box.setVisible(False)
+        layout.addWidget(self.movie_box)
         self.models = ModelBox()
         layout.addWidget(self.models)
         self.form = ModelForm(LocalizeSettings)
@@ -132,6 +150,11 @@ class LocalizeView(QWidget):
         with QSignalBlocker(self.slider):
             self.slider.setValue(round(value * _STEPS))
         self.threshold_label.setText(f"{value:.2f}   {shown} of {of}" if of else f"{value:.2f}")
+
+    def show_frames(self, frames: int) -> None:
+        """Offer the whole movie where there is one."""
+        self.movie_box.setVisible(frames > 1)
+        self.traces_button.setVisible(frames > 1)
 
     def show_running(self, running: bool, can_run: bool) -> None:
         """Enable what can be pressed now."""

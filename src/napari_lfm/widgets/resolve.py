@@ -152,6 +152,12 @@ def frame_dims(info: LayerInfo, layout: str) -> tuple[str, ...] | Problem:
     )
 
 
+def frame_count(info: LayerInfo, layout: str) -> int:
+    """Return how many frames of a light field a layer holds."""
+    dims = frame_dims(info, layout)
+    return info.shape[-3] if not isinstance(dims, Problem) and dims[-3:] == ("t", "y", "x") else 1
+
+
 def _input_image(role: Role, info: LayerInfo, state: ReconstructState) -> xr.DataArray | Problem:
     dims = frame_dims(info, state.layout)
     if isinstance(dims, Problem):

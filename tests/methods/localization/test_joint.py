@@ -138,6 +138,15 @@ def test_views_that_are_darker_than_told_do_not_move_depths(templates: Templates
     np.testing.assert_allclose([b.z_um for b in fit.bodies], TRUTH[:, 0], atol=0.4)
 
 
+def test_views_that_were_not_recorded_say_nothing(templates: Templates, views: np.ndarray) -> None:
+    part = np.zeros_like(views)
+    part[2:7, 2:7] = views[2:7, 2:7]
+    fit = JointFit(part, templates, (-15, 15), guesses())
+    for _ in fit.steps(8):
+        pass
+    np.testing.assert_allclose([b.z_um for b in fit.bodies], TRUTH[:, 0], atol=0.4)
+
+
 def test_a_probe_leaves_the_others_as_they_are(templates: Templates, views: np.ndarray) -> None:
     first, second, third = guesses()
     fit = JointFit(views, templates, (-15, 15), [first, third])

@@ -91,8 +91,10 @@ class JointFit:
         z_um: tuple[float, float],
         bodies: Iterable[Body] = (),
     ) -> None:
-        self._signal, self._templates, self.z_um = signal, templates, z_um
-        self._inner = templates.within(INNER)
+        self._signal, self.z_um = signal, z_um
+        # a recording may lack its outer views
+        templates = templates.seen_by(signal[templates.view[0], templates.view[1]].any((1, 2)))
+        self._templates, self._inner = templates, templates.within(INNER)
         v, u = self._inner.view
         self._rest = np.ascontiguousarray(signal[v, u], np.float32)
         self._offset = np.arange(-templates.half, templates.half + 1)

@@ -89,7 +89,10 @@ class Templates:
 
     def within(self, share: float) -> Templates:
         """Return those of the views within a share of the pupil's radius."""
-        kept = np.hypot(*self.at) <= share
+        return self.seen_by(np.hypot(*self.at) <= share)
+
+    def seen_by(self, kept: np.ndarray) -> Templates:
+        """Return those of some views, (views,) bool."""
         return replace(
             self,
             view=self.view[:, kept],
