@@ -1,4 +1,4 @@
-"""Take the picture of the *Localize* panel that the documentation shows, and time a click.
+"""Take the pictures of the *Localize* panel that the documentation shows, and time a click.
 
 Simulates a light field of eight cell bodies, records it with noise and haze, opens the panel, finds all,
 selects one. Needs a screen, or a virtual one, and a model for the microscope::
@@ -17,15 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 import napari
 import numpy as np
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QScrollArea
 
+from napari_lfm.bench._localize_movie import MovieSetup, simulate
 from napari_lfm.lightfield.views import lenslet_image
 from napari_lfm.optics.presets import load_microscope
-from napari_lfm.simulation.neuron_fields import NeuronFields
+from napari_lfm.simulation.neuron_fields import OPTICS, NeuronFields, NeuronSettings
 from napari_lfm.widgets.localize import LocalizeWidget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from napari_lfm.optics.microscope import Microscope
 
 SIZE = (1600, 1240)
 # depth, lenslet row and column, radius, brightness
@@ -51,7 +54,7 @@ def main() -> None:
     microscope = load_microscope("imperial-25x1.0w")
     n = microscope.n_pixels
     assert n is not None
-    fields = NeuronFields(microscope, n, seed=77)
+    fields = NeuronFields(microscope, n, NeuronSettings(optics=OPTICS[:1]), seed=77)
     recorded = fields.recorded(fields.clean(0, NEURONS), np.random.default_rng(1), 800.0, 0.5)
     viewer = napari.Viewer(show=True)
     viewer.window.resize(*SIZE)
@@ -88,6 +91,36 @@ def main() -> None:
         "click_ms_longest": round(max(times), 1),
     }
     print(json.dumps(figures))
+    viewer.close()
+    take_movie(out, microscope)
+
+
+def take_movie(out: Path, microscope: Microscope) -> None:
+    """Show a movie with the traces of four neurons."""
+    setup = MovieSetup(lenslets=23, neurons=8, frames=120)
+    movie, _, _ = simulate(setup, microscope)
+    viewer = napari.Viewer(show=True)
+    viewer.window.resize(*SIZE)
+    pixel = float(movie.x[1] - movie.x[0])
+    layer = viewer.add_image(movie.values, name="spontaneous activity", scale=(1, pixel, pixel))
+    panel = LocalizeWidget(viewer)
+    viewer.window.add_dock_widget(panel, name="Localize neurons", area="right")
+    panel.session.set_input("lightfield", layer)
+    panel.session.set_layout(f"lenslet:{microscope.n_pixels}")
+    panel.session.set_microscope(microscope)
+    control = panel.controller
+    pause(1.0)
+    control.detect()
+    wait(lambda: control.traces is not None and not control.is_running)
+    points = control.points.layer
+    if points is not None:
+        points.selected_data = set(range(min(4, len(points.data))))
+    control.show_selected()
+    pause(0.5)
+    bar = panel.view.findChildren(QScrollArea)[0].verticalScrollBar()
+    bar.setValue(bar.maximum())
+    pause(1.0)
+    viewer.screenshot(str(out / "localize-movie.png"), canvas_only=False, flash=False)
     viewer.close()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from napari_lfm.core.events import Progress, Result
 from napari_lfm.core.labelled import labelled
 from napari_lfm.core.metrics import match_points
 from napari_lfm.core.problems import RequestError
+from napari_lfm.io.write import write_result
 from napari_lfm.methods.base import Request, get_method, make_parameters
 from napari_lfm.methods.lightfield_data import LightfieldData, prepare
 from napari_lfm.methods.localization import card as localize_card
@@ -99,12 +101,19 @@ def test_estimates_need_no_data(make: Make) -> None:
         estimate = METHOD.estimate(make(algorithm=algorithm, **RANGE))
         assert estimate.seconds > 0
         assert estimate.peak_bytes > 1e8
+    # what the joint fit computes once is in it, and is bounded however small bodies are
+    alone = METHOD.estimate(make(algorithm="csc", **RANGE))
+    together = METHOD.estimate(make(algorithm="csc", **TOGETHER))
+    tiny = METHOD.estimate(make(algorithm="csc", **{**TOGETHER, "diameter_um": 0.6}))
+    assert together.seconds > alone.seconds and together.peak_bytes > alone.peak_bytes
+    assert tiny.seconds < 10 * together.seconds
 
 
 def test_what_is_wrong_is_said(make: Make, tiny: Microscope, recording: Recording) -> None:
     told = errors(make())  # nobody trained one for this microscope
     assert "no localize model" in told and "'csc' and 'phase-space' need no model" in told
     assert "is empty" in errors(make(algorithm="csc", z_min_um=5.0, z_max_um=-5.0))
+    assert "less than a step" in errors(make(algorithm="csc", z_min_um=0.0, z_max_um=0.5))
     assert "no microscope" in errors(make({"microscope": None}, algorithm="csc")).lower()
     bad = recording["raw"].astype(np.float32).copy()
     bad[20, 20] = np.nan
@@ -127,7 +136,7 @@ def test_an_empty_light_field_has_no_points(make: Make, recording: Recording) ->
     assert list(points.columns[:4]) == ["z_um", "y_um", "x_um", "confidence"]
 
 
-def test_a_movie_gives_traces(make: Make, recording: Recording) -> None:
+def test_a_movie_gives_traces(make: Make, recording: Recording, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     level = 1 + np.abs(np.sin(np.arange(12) * 0.9))
     raw = recording["raw"].values.astype(np.float32)
@@ -144,6 +153,9 @@ def test_a_movie_gives_traces(make: Make, recording: Recording) -> None:
         light = traces[traces["neuron"] == neuron]["light"].to_numpy()
         assert np.corrcoef(light, level)[0, 1] > 0.95
     assert traces["t_s"].max() == pytest.approx(5.5)
+    written = write_result(tmp_path / "neurons.csv", result)
+    assert [p.name for p in written] == ["neurons.csv", "neurons.traces.csv"]
+    assert list(pd.read_csv(written[1]).columns) == list(traces.columns)
     few = result_of(make({"inputs": {**inputs, "image": movie[:3]}}, algorithm="csc", **RANGE))
     assert len(few.outputs["points"]) >= 3  # three frames are no activity: their mean
 

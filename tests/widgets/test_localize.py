@@ -22,6 +22,7 @@ from napari_lfm.widgets.localize import LocalizeWidget
 from napari_lfm.widgets.localize_click import brightest_on_ray, clicked_place
 from napari_lfm.widgets.localize_input import parameters_of, point_words
 from napari_lfm.widgets.localize_run import Answer, Stopped
+from napari_lfm.widgets.session import layer_record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -213,6 +214,70 @@ def test_every_algorithm_has_a_layer_of_its_own(panel: LocalizeWidget, qtbot: An
     assert sum(one.name.endswith(")") for one in panel.viewer.layers) == 2
 
 
+def test_a_layer_that_is_come_back_to_is_known(panel: LocalizeWidget, qtbot: Any) -> None:
+    control = panel.controller
+    control.move_threshold(0.5)
+    detect(panel, qtbot)
+    first = control.points.layer
+    assert first is not None and len(first.data) == 2
+    first.selected_data = {1}
+    first.remove_selected()
+    control.choose_algorithm("phase-space")
+    control.move_threshold(0.1)
+    detect(panel, qtbot)
+    control.choose_algorithm("csc")
+    # deletions are those of this layer, detections below the threshold are not lost, nor is the record
+    control.move_threshold(0.1)
+    assert control.points.layer is first and len(first.data) == 2
+    first.selected_data = {0}
+    first.remove_selected()
+    assert [e["what"] for e in control.points.edits] == ["deleted", "deleted"]
+    first.selected_data = set()
+    moved = np.array(first.data)
+    moved[0] += (0.0, 3.0, 0.0)
+    first.data = moved
+    first.events.data(value=first.data, action="changed", data_indices=(0,), vertex_indices=((),))
+    assert list(first.features["source"]) == ["moved"]
+
+
+def test_the_record_is_that_of_the_last_run(
+    panel: LocalizeWidget, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control = panel.controller
+    detect(panel, qtbot)
+    assert layer_record(control.points.layer)["provenance"]["method"] == "localize"  # type: ignore[arg-type]
+
+    def find(request: Any, engine: Any, report: Any, *, everything: bool) -> Answer:
+        return Answer(table_of(PLACES, SURE), FakeEngine(), {"method": "again"})  # type: ignore[arg-type]
+
+    monkeypatch.setattr(localize, "find", find)
+    panel.view.form.set_values({"merge_um": 3.0})
+    detect(panel, qtbot)
+    assert layer_record(control.points.layer)["provenance"]["method"] == "again"  # type: ignore[arg-type]
+
+
+def test_points_belong_to_the_light_field_that_was_asked_about(
+    panel: LocalizeWidget, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control = panel.controller
+    going = threading.Event()
+
+    def find(request: Any, engine: Any, report: Any, *, everything: bool) -> Answer:
+        going.wait(5)
+        return Answer(table_of(PLACES, SURE), None, {})
+
+    monkeypatch.setattr(localize, "find", find)
+    control.detect()
+    other = panel.viewer.add_image(np.zeros((90, 90)), name="other")
+    panel.session.set_input("lightfield", other)
+    going.set()
+    qtbot.waitUntil(lambda: not control.is_running, timeout=5000)
+    assert [one.name for one in panel.viewer.layers if "neurons" in one.name] == [
+        "raw neurons (sparse coding)"
+    ]
+    assert control.engine is None  # phase space leaves none of another light field behind
+
+
 def test_stop_and_failures_leave_the_points(
     panel: LocalizeWidget, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,7 +352,7 @@ def test_a_movie_has_traces(
     control.move_threshold(0.1)
     detect(panel, qtbot)
     panel.view.traces_button.click()
-    assert "no movie" in panel.view.export_text.text()
+    assert "no neurons of a movie" in panel.view.export_text.text()
     monkeypatch.setattr(FakeEngine, "frames", 20)
     detect(panel, qtbot)
     # a movie's are read at once

@@ -85,7 +85,9 @@ def run(
     lattice = calibrate(raw=first["image"], white=first["white"], dark=first["dark"], microscope=microscope)
     rows = []
     for algorithm in algorithms:
-        times = epipolar_times(algorithm, setup, microscope, model, lattice, frames)
+        times = {}
+        if JOINT not in algorithm:  # what a fit takes has to do with neurons, not with epipolar images
+            times = epipolar_times(algorithm, setup, microscope, model, lattice, frames)
         for kind in dict.fromkeys(s.kind for s in every):
             for name, electrons, haze in setup.levels:
                 say(f"{algorithm}: {kind}, {name} noise")
@@ -112,7 +114,7 @@ def _scored(
     setup: LocalizeSetup,
     model: str | None,
 ) -> dict[str, Any]:
-    lattice_um = microscope.lenslet_um or 1.0
+    cell_um = microscope.lenslet_um or 1.0
     errors, sigmas, found_count, seconds = [np.zeros((0, 3))], [np.zeros(0)], 0, []
     truth_count = sum(len(frames.points[k]) for k in chosen)
     method = get_method("localize")
@@ -137,7 +139,7 @@ def _scored(
         a, b = pair_points(ours, frames.points[k], setup.tolerance_um)
         errors.append(ours[a] - frames.points[k][b])
         sigmas.append(table["sigma_z_um"].to_numpy(float)[a])
-        few.append(_sources_per_image(frames.points[k], lattice_um)[b] <= FEW)
+        few.append(_sources_per_image(frames.points[k], cell_um)[b] <= FEW)
         found_count += len(ours)
     error, sigma = np.concatenate(errors), np.concatenate(sigmas)
     one_to_four = error[np.concatenate([np.zeros(0, bool), *few]), 0]

@@ -82,10 +82,14 @@ def smooth_background(background: np.ndarray, body_lenslets: float) -> np.ndarra
         How bright views are, times a smooth haze.
     """
     view, place = background.mean((2, 3)), background.mean((0, 1))
-    size = max(5, 2 * round(2 * body_lenslets) + 1)
+    size = max(5, 2 * round(1.8 * body_lenslets) + 1)
     low = percentile_filter(place, 20, size=size, mode="nearest")
     smooth = gaussian_filter(low, size / 4.5, mode="nearest", truncate=2)
-    return np.asarray(view[:, :, None, None] * (smooth / max(float(view.mean()), 1e-12)), np.float32)
+    mean = float(view.mean())
+    if mean <= 1e-3 * float(np.abs(view).max(initial=0.0)):
+        # no haze to speak of (a little below 0 where the dark frame was): views are no brighter than others
+        return np.asarray(np.broadcast_to(smooth, background.shape), np.float32)
+    return np.asarray(view[:, :, None, None] * (smooth / mean), np.float32)
 
 
 def noise_of(foreground: np.ndarray) -> float:

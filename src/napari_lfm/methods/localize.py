@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from napari_lfm.networks.registry import ModelEntry
 
 
-THRESHOLDS = {"cista": 0.15, "csc": 0.5, "phase-space": 0.15}
-"""Confidence below which there is no point, where nothing else is asked for: scales differ."""
+def default_threshold(algorithm: str, fit: str) -> float:
+    """Return the confidence below which there is no point, where nothing else is asked for: scales differ."""
+    return 0.5 if algorithm == "csc" and fit == "none" else 0.15
 
 
 class LocalizeParameters(Parameters):
@@ -35,7 +36,7 @@ class LocalizeParameters(Parameters):
     """cista: a trained network; csc: convolutional sparse coding of epipolar images by the wave optics;
     phase-space: a sparse fit of the whole light field."""
     threshold: float | None = Field(default=None, ge=0, le=1)
-    """Least confidence of a point; empty: 0.15 for cista and phase-space, 0.5 for csc."""
+    """Least confidence of a point; empty: 0.15, and 0.5 for csc without the joint fit."""
     seed_threshold: float = Field(default=0.1, gt=0, le=1)
     """How bright a peak of the central view must be to be looked at, as a share of the brightest."""
     seeds: Literal["dense", "peaks"] = "dense"
@@ -127,11 +128,17 @@ class Localize:
         pixels = n * n * cells[0] * cells[1]
         frames = _frames(request)
         seconds = 0.5 + 3e-7 * pixels + 1e-8 * pixels * frames
-        if _parameters(request).fit == "joint" and _parameters(request).algorithm != "phase-space":
-            seconds += 1e-5 * pixels + (0 if self._templates_ready(request, entry, n) else 60)
         # frames, and for a movie two sums in double precision and the footprints of some sixty neurons
         peak = RUNTIME_BYTES + 4 * pixels * (8 + (frames + 70 if frames > 1 else 0))
         algorithm = _parameters(request).algorithm
+        if algorithm != "phase-space" and _parameters(request).fit == "joint":
+            from napari_lfm.methods.localization.setup import body_um
+            from napari_lfm.methods.localization.templates import cost
+
+            bins, body = depth_bins(request, entry), body_um(_parameters(request), entry)
+            assert request.microscope is not None
+            first, memory = cost(request.microscope, n, (bins[0], bins[-1]), body)
+            seconds, peak = seconds + 1e-5 * pixels + first, peak + memory
         if algorithm == "csc":
             seconds += 30.0
         elif algorithm == "phase-space":
@@ -153,13 +160,16 @@ class Localize:
         else:
             found = yield from self._by_epipolar_images(request, data, entry)
         from napari_lfm.methods.localization.movie import read_traces
+        from napari_lfm.methods.localization.setup import body_um
         from napari_lfm.methods.localization.table import points_table, traces_table
 
         points = points_table(found, data, _parameters(request).algorithm)
         outputs: dict[str, Any] = {"points": points}
         if len(data.rectified.image) > 1 and len(found):
-            traces = yield from read_traces(data, found.z_um, found.t, found.s)
-            outputs["traces"] = traces_table(traces, data)
+            body = body_um(_parameters(request), entry)
+            way = _parameters(request).background
+            traces = yield from read_traces(data, found.z_um, found.t, found.s, body, way)
+            outputs["traces"] = traces_table(traces, data.frame_spacing_s)
         yield self._result(request, entry, data, outputs, time.perf_counter() - started)
 
     # -- for questions, one after the other ---------------------------------------------------
@@ -251,17 +261,6 @@ class Localize:
             remedy = f"{error.remedy or ''} The algorithms 'csc' and 'phase-space' need no model.".strip()
             raise RequestError(error.message, remedy) from None
         return with_microscope(request, entry), entry
-
-    @staticmethod
-    def _templates_ready(request: Request, entry: ModelEntry | None, n_pixels: int) -> bool:
-        from napari_lfm.methods.localization.setup import body_um, depth_bins
-        from napari_lfm.methods.localization.templates import are_ready
-
-        bins = depth_bins(request, entry)
-        assert request.microscope is not None
-        return are_ready(
-            request.microscope, n_pixels, (bins[0], bins[-1]), body_um(_parameters(request), entry)
-        )
 
     def _result(
         self,

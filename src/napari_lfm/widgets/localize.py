@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QFileDialog
 from napari_lfm._settings import load_settings
 from napari_lfm.core.problems import LfmError, Problem, RequestError
 from napari_lfm.core.words import duration
-from napari_lfm.methods.localize import THRESHOLDS
+from napari_lfm.methods.localize import default_threshold
 from napari_lfm.widgets.localize_click import ClickTool
 from napari_lfm.widgets.localize_compare import NAMES, SYMBOLS, Comparison
 from napari_lfm.widgets.localize_export import export_points
@@ -50,7 +50,7 @@ class LocalizeController:
         self.panel, self.view, self.session = panel, view, panel.session
         self.background = panel.background
         self.algorithm = "cista"
-        self.threshold = THRESHOLDS[self.algorithm]
+        self.threshold = default_threshold(self.algorithm, "joint")
         self.points = PointsOfNeurons(self.session.viewer, self._show_point, self._corrected)
         self.engine: LocalizeEngine | None = None
         self._engine_for: Any = None
@@ -92,7 +92,7 @@ class LocalizeController:
     def choose_algorithm(self, name: str) -> None:
         """Find depths in another way; its points get a layer of their own."""
         self.algorithm = name
-        self.threshold = THRESHOLDS[name]
+        self.threshold = default_threshold(name, self.view.form.values()["fit"])
         self.view.show_algorithms(name)
         self.view.models.setVisible(name == "cista")
         self.points.symbol = SYMBOLS[name]
@@ -154,6 +154,7 @@ class LocalizeController:
             self.view.input_text.show_text(understood_html(found))
         lacking = self.algorithm == "cista" and not self.models.offers
         self.view.show_running(self.is_running, not isinstance(found, list) and not lacking)
+        self.view.show_can_compare(not self.is_running and not isinstance(found, list))
 
     # --------------------------------------------------------------------- run
     def detect(self) -> None:
@@ -184,7 +185,7 @@ class LocalizeController:
                 ]
             )
             return
-        circumstances = self.circumstances()
+        circumstances, name = self.circumstances(), self._layer_name()
         engine = self.engine if self._engine_for == circumstances else None
         report = self._begin_job()
 
@@ -195,7 +196,7 @@ class LocalizeController:
                 return None
 
         self.background.submit(
-            _JOB, work, lambda found: self._have(found, circumstances, click), self._failed
+            _JOB, work, lambda found: self._have(found, circumstances, name, click), self._failed
         )
 
     def take_engine(self, engine: LocalizeEngine, circumstances: Any) -> None:
@@ -220,21 +221,23 @@ class LocalizeController:
         self._end()
         self.view.text.show_problems([problem])
 
-    def _have(self, found: Answer | None, circumstances: Any, click: tuple[float, float] | None) -> None:
+    def _have(
+        self, found: Answer | None, circumstances: Any, name: str, click: tuple[float, float] | None
+    ) -> None:
         seconds = self._end()
         if found is None:
             self.view.text.show_text(coloured(f"Stopped after {duration(seconds)}.", "warning"))
             return
-        if found.engine is not None:
-            self.take_engine(found.engine, circumstances)
+        self.engine, self._engine_for = found.engine, circumstances
         if self._shown_for != circumstances:
             self._shown_for, self.traces = circumstances, None
-            self.points.begin(self._layer_name(), found.provenance)
+            self.points.begin(name, found.provenance)
         if click is not None and found.engine is not None:
             self.view.text.show_text("")
             self._answer_click(found.engine, *click)
             return
         self.points.show(as_features(found.points, "detected"), self.threshold)
+        self.traces = found.traces or self.traces
         shown = self._count()
         text = f"{shown} neurons in {duration(seconds)}."
         if not len(found.points):
@@ -251,7 +254,10 @@ class LocalizeController:
         if self.is_running:
             return
         if engine is None or not len(table) or engine.frames < 2:
-            problem = Problem("There is no movie with neurons to read.", "Detect neurons in a movie first.")
+            problem = Problem(
+                "There are no neurons of a movie to read.",
+                "Detect neurons in a movie first, by CISTA-net or sparse coding.",
+            )
             self.view.export_text.show_problems([problem])
             return
         places = table[["z_um", "y_um", "x_um"]].to_numpy(float)
@@ -267,7 +273,7 @@ class LocalizeController:
         def have(found: MovieTraces | None) -> None:
             self._end()
             self.view.text.show_text(done if found is not None else coloured("Stopped.", "warning"))
-            self.traces = found
+            self.traces = found or self.traces
             self.show_selected()
 
         self.background.submit(_JOB, work, have, self._failed)
@@ -285,6 +291,7 @@ class LocalizeController:
 
         self._progress = (0, 0, "Preparing")
         self.view.show_running(True, True)
+        self.view.show_can_compare(False)
         self.view.show_progress(*self._progress)
         self._timer.start()
         return report

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_lfm.core.metrics import pair_points
 from napari_lfm.widgets.fields import MICROMETRES
+from napari_lfm.widgets.texts import coloured
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,6 +58,7 @@ class Comparison:
         self.control = control
         self._left: list[str] = []
         self._found: dict[str, np.ndarray] = {}
+        self._inputs: Any = None
 
     @property
     def is_going(self) -> bool:
@@ -70,13 +72,18 @@ class Comparison:
             return
         self._found = {}
         self._left = [name for name in NAMES if name != "cista" or control.models.offers]
+        self._inputs = control.circumstances()[0]
         self._run()
 
     def go_on(self) -> None:
         """Keep what the present algorithm has found; run the next, or say how they agree."""
         table = self.control.points.table()
         self._found[self._left.pop(0)] = table[["z_um", "y_um", "x_um"]].to_numpy(float)
-        if self._left:
+        if self._left and self.control.circumstances()[0] != self._inputs:
+            self.give_up()
+            text = "The light field is another one now: the comparison has ended."
+            self.control.view.text.show_text(coloured(text, "warning"))
+        elif self._left:
             self._run()
         else:
             self.control.view.text.show_text(comparison_html(self._found))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari_lfm.core.problems import RequestError
-from napari_lfm.io.points import write_points, write_table
+from napari_lfm.io.points import sidecar, write_points, write_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,12 +32,14 @@ def export_points(
     table["neuron"] = range(1, len(table) + 1)
     write_points(path, table, provenance)
     text = f"{len(table)} points are in {path}."
+    beside = path.with_name(f"{path.stem}-traces{path.suffix}")
+    for old in (beside, sidecar(beside)):
+        old.unlink(missing_ok=True)  # those of other points
     if traces is None:
         return text
     places = points[["z_um", "y_um", "x_um"]].to_numpy(float)
     read = [k for k in traces.numbers_of(places) if k is not None]
     if read:
-        beside = path.with_name(f"{path.stem}-traces{path.suffix}")
         write_table(beside, traces.table(places), provenance)
         text += f" {len(read)} traces are in {beside.name} beside it."
     if len(read) < len(table):

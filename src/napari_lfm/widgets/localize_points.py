@@ -28,6 +28,10 @@ FEATURES = ("confidence", "sigma_z_um", "snr", "at_edge", "algorithm", "source",
 """Columns that every point has; ``source`` is detected, clicked, moved or added."""
 
 
+_Kept = tuple[pd.DataFrame, list[tuple[float, float, float]], list[dict[str, Any]]]
+"""Of a layer: all detections, what was deleted, the record of corrections."""
+
+
 class PointsOfNeurons:
     """Keeps the points layer and the table of all detections in step.
 
@@ -57,6 +61,9 @@ class PointsOfNeurons:
         self._ours = False
         self.symbol = "disc"
         self._name, self._provenance = "neurons", dict[str, Any]()
+        self._kept: dict[
+            str, tuple[pd.DataFrame, list[tuple[float, float, float]], list[dict[str, Any]]]
+        ] = {}
         self._shown = np.zeros((0, 3))
         self.edits: list[dict[str, Any]] = []
 
@@ -78,17 +85,25 @@ class PointsOfNeurons:
 
         Points made by hand stay where they are.
         """
-        self._gone, self.edits = [], []
         if name != self._name:
+            self._kept[self._name] = self.found, self._gone, self.edits
             self._connect(None)
             same = [bare(one) for one in self.viewer.layers if one.name == name]
             ours = [one for one in same if layer_record(one).get("role") == "points"]
             self._connect(ours[-1] if ours else None)
-            now = self.table()
-            self.found = now[now["source"] == "detected"].reset_index(drop=True)
+            known = self._kept.get(name) if ours else None
+            self.found, self._gone, self.edits = known or (_empty(), [], [])
+            if known is None and ours:
+                now = self.table()
+                self.found = now[now["source"] == "detected"].reset_index(drop=True)
+        self._name = name
         if not self.is_there:
             self.layer = None
-        self._name, self._provenance = name, provenance or {}
+        if provenance is not None:  # a new run: what was deleted may be found again
+            self._provenance, self._gone = provenance, []
+            if self.layer is not None:
+                update_record(self.layer, provenance=provenance)
+                self._note()
 
     def _connect(self, layer: Points | None) -> None:
         """Follow another layer, and no longer the one before."""
@@ -96,6 +111,7 @@ class PointsOfNeurons:
             self.layer.events.data.disconnect(self._on_data)
             self.layer.events.highlight.disconnect(self._on_highlight)
         self.layer = layer
+        self._shown = np.zeros((0, 3)) if layer is None else np.array(layer.data, float)
         if layer is not None:
             layer.events.data.connect(self._on_data)
             layer.events.highlight.connect(self._on_highlight)
@@ -232,6 +248,8 @@ class PointsOfNeurons:
     def _note(self) -> None:
         """Keep the corrections in the record that travels with every export."""
         if self.layer is None:
+            return
+        if not self.edits:
             return
         provenance = dict(layer_record(self.layer).get("provenance") or self._provenance)
         update_record(self.layer, provenance={**provenance, "corrections": list(self.edits)})

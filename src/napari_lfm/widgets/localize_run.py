@@ -31,6 +31,7 @@ class Answer:
     points: pd.DataFrame
     engine: LocalizeEngine | None
     provenance: dict[str, Any]
+    traces: MovieTraces | None = None
 
 
 def find(
@@ -51,7 +52,7 @@ def find(
             last = step
         assert isinstance(last, Result)
         points: Any = last.outputs["points"]
-        return Answer(points, None, last.provenance)
+        return Answer(points, None, last.provenance, _traces_in(last))
     if engine is None:
         for event in method.engine(request):
             if isinstance(event, Progress):
@@ -65,6 +66,20 @@ def find(
     result = method.answer(request, engine, everything=everything)
     table: Any = result.outputs["points"]
     return Answer(table, engine, result.provenance)
+
+
+def _traces_in(result: Result) -> MovieTraces | None:
+    """Return the traces that a run has read itself."""
+    from napari_lfm.widgets.localize_traces import MovieTraces
+
+    points: Any = result.outputs["points"]
+    table: Any = result.outputs.get("traces")
+    if table is None:
+        return None
+    light = table.pivot(index="frame", columns="neuron", values="light")[points["neuron"].tolist()]
+    time = table["t_s"].unique()
+    spacing = float(time[1] - time[0]) if len(time) > 1 else None
+    return MovieTraces(points[["z_um", "y_um", "x_um"]].to_numpy(float), light.to_numpy(float), spacing)
 
 
 def traces_of(engine: LocalizeEngine, places: np.ndarray, report: Callable[[Progress], None]) -> MovieTraces:

@@ -6,17 +6,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from qtpy.QtCore import QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPen, QPolygonF
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
+from napari_lfm.methods.localization.table import traces_table
 from napari_lfm.methods.localization.traces import relative_change
 from napari_lfm.widgets.parts import ACCENT
 from napari_lfm.widgets.train_course import nice_ticks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import pandas as pd
 
 SAME_UM = 0.5
 """Traces belong to a point that is this near to where they were read."""
@@ -56,13 +58,9 @@ class MovieTraces:
 
     def table(self, places: np.ndarray) -> pd.DataFrame:
         """Return the traces of points as a long table; points are numbered from 1 in their order."""
-        change, parts = self.change(), []
-        frame = np.arange(len(self.light))
-        for number, k in enumerate(self.numbers_of(places), 1):
-            if k is not None:
-                columns = {"neuron": number, "frame": frame, "t_s": frame * (self.spacing_s or np.nan)}
-                parts.append(pd.DataFrame({**columns, "light": self.light[:, k], "df_over_f": change[:, k]}))
-        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+        known = [(number, k) for number, k in enumerate(self.numbers_of(places), 1) if k is not None]
+        columns = [k for _, k in known]
+        return traces_table(self.light[:, columns], self.spacing_s, [number for number, _ in known])
 
 
 class TracePlot(QWidget):

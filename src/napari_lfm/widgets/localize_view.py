@@ -159,7 +159,6 @@ class LocalizeView(QWidget):
     def show_running(self, running: bool, can_run: bool) -> None:
         """Enable what can be pressed now."""
         self.detect_button.setEnabled(can_run and not running)
-        self.compare_button.setEnabled(can_run and not running)
         self.traces_button.setEnabled(can_run and not running)
         self.click_button.setEnabled(can_run)
         self.view_button.setEnabled(can_run and not running)
@@ -169,6 +168,10 @@ class LocalizeView(QWidget):
             self.bar.setRange(0, 1)
             self.bar.setValue(0)
             self.bar.setFormat("")
+
+    def show_can_compare(self, can: bool) -> None:
+        """Enable the comparison: some algorithms need no model."""
+        self.compare_button.setEnabled(can)
 
     def show_progress(self, step: int, steps: int, message: str) -> None:
         """Show how far it is; `steps` of 0 for not known yet."""

@@ -147,6 +147,25 @@ def test_views_that_were_not_recorded_say_nothing(templates: Templates, views: n
     np.testing.assert_allclose([b.z_um for b in fit.bodies], TRUTH[:, 0], atol=0.4)
 
 
+def test_significance_does_not_depend_on_the_unit_of_light(templates: Templates, views: np.ndarray) -> None:
+    noisy = views + np.random.default_rng(0).normal(0, 20, views.shape).astype(np.float32)
+    found = []
+    for size in (1e-3, 1.0, 700.0):
+        fit = JointFit(noisy * np.float32(size), templates, (-15, 15), guesses())
+        for _ in fit.steps(5):
+            pass
+        found.append([(b.significance, b.sigma_z_um) for b in fit.bodies])
+    np.testing.assert_allclose(found[0], found[1], rtol=0.02)
+    np.testing.assert_allclose(found[2], found[1], rtol=0.02)
+
+
+def test_a_background_around_zero_is_no_reason_to_divide_by_it(views: np.ndarray) -> None:
+    for offset in (-0.2, 0.0):
+        background, _ = split_background(views + np.float32(offset))
+        smooth = smooth_background(background - background.mean(), BODY_UM / 5)
+        assert np.abs(smooth).max() <= np.abs(background).max() + 1
+
+
 def test_a_probe_leaves_the_others_as_they_are(templates: Templates, views: np.ndarray) -> None:
     first, second, third = guesses()
     fit = JointFit(views, templates, (-15, 15), [first, third])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from napari_lfm.core.problems import RequestError, explain_validation
 from napari_lfm.lightfield.slopes import slope_at_depth
 from napari_lfm.methods.localization.finders import CistaFinder
 from napari_lfm.methods.localization.joint import JointLocalizer
-from napari_lfm.methods.localization.points import Localizer, PointOptions
+from napari_lfm.methods.localization.points import Localizer, PointOptions, typical_body_um
 from napari_lfm.methods.localization.templates import make_templates
 from napari_lfm.methods.localization.trial import Trial, fit_joint_sigma, fit_sigma, try_out
 from napari_lfm.networks.card import ModelCard
@@ -53,7 +52,7 @@ def install_model(
     fields = task.pairs.fields
     bins = np.asarray(wish.bins_um())
     slope = slope_at_depth(1.0, wish.microscope, None, fields.n_pixels)
-    body = round(math.sqrt(wish.diameter_min_um * wish.diameter_max_um), 1)
+    body = typical_body_um(wish.diameter_min_um, wish.diameter_max_um)
     options = PointOptions(diameter_um=body, merge_um=round(0.55 * body, 1))
     localizer = Localizer(CistaFinder(network, bins), slope, fields.lenslet_um, options)
     steps = make_templates(wish.microscope, fields.n_pixels, (bins[0], bins[-1]), body)

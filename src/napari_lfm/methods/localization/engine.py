@@ -194,7 +194,16 @@ class LocalizeEngine:
         from napari_lfm.methods.localization.movie import read_traces
 
         t, s = lenslets_at(self.data, places[:, 1], places[:, 2])
-        return (yield from read_traces(self.data, places[:, 0], t, s))
+        return (
+            yield from read_traces(
+                self.data,
+                places[:, 0],
+                t,
+                s,
+                self.localizer.options.diameter_um,
+                self.localizer.options.purify,
+            )
+        )
 
     def places(self, found: Found) -> np.ndarray:
         """Return points (n, 3) in the world, (z, y, x) um."""

@@ -135,7 +135,11 @@ class JointLocalizer:
         """Return the points under places of the central view, beside what is fitted already."""
         proposed = self._proposer().at(ground.foreground, seeds)
         probed = [fit.probe(body) for body in self._bodies(proposed)]
-        found = [b for b in probed if b.significance >= LEAST_SIGNIFICANCE and not fit.is_pinned(b)]
+        found: list[Body] = []
+        for body in sorted(probed, key=lambda b: -b.significance):
+            sure = body.significance >= LEAST_SIGNIFICANCE and not fit.is_pinned(body)
+            if sure and not any(self._one(body, o) for o in found):
+                found.append(body)
         # further clicks see the light field without it
         fit.add(b for b in found if not any(self._one(b, o) for o in fit.bodies))
         return self._points(ground, found)

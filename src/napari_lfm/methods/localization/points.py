@@ -44,7 +44,7 @@ class Sigma:
     Attributes
     ----------
     floor_um, share, fade : float
-        Fitted so that 68 % of errors lie within one sigma (`napari_lfm.training.cista_card`).
+        Fitted so that 68 % of errors lie within one sigma (`napari_lfm.methods.localization.card`).
     """
 
     floor_um: float = 0.3
@@ -90,6 +90,11 @@ class PointOptions:
     merge_um: float = 6.0
     diameter_um: float = 11.0
     per_seed: int = 2
+
+
+def typical_body_um(smallest_um: float, largest_um: float) -> float:
+    """Return the diameter that stands for cell bodies of a range."""
+    return round((smallest_um + largest_um) / 2, 1)
 
 
 @dataclass(frozen=True)

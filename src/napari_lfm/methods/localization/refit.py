@@ -93,7 +93,8 @@ class JointFit:
     ) -> None:
         self._signal, self.z_um = signal, z_um
         # a recording may lack its outer views
-        templates = templates.seen_by(signal[templates.view[0], templates.view[1]].any((1, 2)))
+        lit = signal[templates.view[0], templates.view[1]].any((1, 2))
+        templates = templates.seen_by(lit) if lit.any() else templates
         self._templates, self._inner = templates, templates.within(INNER)
         v, u = self._inner.view
         self._rest = np.ascontiguousarray(signal[v, u], np.float32)
@@ -148,13 +149,11 @@ class JointFit:
         ]
         for k in near:
             self._erase(k)
-        shade = self._shade
         self.add([body])
         for _ in range(sweeps):
             self._improve(len(self.bodies) - 1)
         found = self.bodies[-1]
         self.keep(range(len(self.bodies) - 1))
-        self._shade = shade
         for k in near:
             self._draw(k)
         return found
@@ -252,7 +251,7 @@ class JointFit:
         columns = np.concatenate([linear, light * np.stack(slopes)])
         normal = (columns * weight) @ columns.T
         step = _solve(normal, (columns * weight) @ left)
-        variance = np.diag(np.linalg.pinv(normal, hermitian=True)).clip(0) * scale**2
+        variance = _variances(normal) * scale**2
         moves = np.clip(step[-4:], -_STEP, _STEP)
         low, high = self._inner.radius_um[[0, -1]]
         self.bodies[k] = replace(
@@ -292,6 +291,12 @@ class JointFit:
         if drawn is not None:
             self._rest.ravel()[drawn[0]] += drawn[1]
             self._drawn[k] = None
+
+
+def _variances(normal: np.ndarray) -> np.ndarray:
+    """Return the diagonal of the inverse; columns may be of very different sizes, and alike."""
+    size = np.sqrt(np.diag(normal)).clip(1e-20)
+    return np.asarray(np.diag(np.linalg.pinv(normal / size[:, None] / size, hermitian=True)) / size**2)
 
 
 def _solve(normal: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -15,9 +15,9 @@ from napari_lfm.methods.localization.dictionary import BALL_UM, epipolar_diction
 from napari_lfm.methods.localization.finders import CistaFinder, CscFinder
 from napari_lfm.methods.localization.joint import JointLocalizer, JointSigma
 from napari_lfm.methods.localization.phase_space import PhaseSpace
-from napari_lfm.methods.localization.points import Localizer, PointOptions, Sigma
+from napari_lfm.methods.localization.points import Localizer, PointOptions, Sigma, typical_body_um
 from napari_lfm.methods.localization.templates import make_templates
-from napari_lfm.methods.localize import THRESHOLDS
+from napari_lfm.methods.localize import default_threshold
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -55,6 +55,11 @@ def depth_bins(request: Request, entry: ModelEntry | None) -> np.ndarray:
         raise RequestError(
             f"The depth range {wanted[0]:g} to {wanted[1]:g} um is empty.", "Give the lower end first."
         )
+    if entry is None and wanted[1] < wanted[0] + BIN_UM:
+        raise RequestError(
+            f"The depth range {wanted[0]:g} to {wanted[1]:g} um is less than a step of {BIN_UM:g} um.",
+            "Give a wider one.",
+        )
     if entry is not None:
         if wanted[0] < low - 1e-6 or wanted[1] > high + 1e-6:
             raise RequestError(
@@ -72,17 +77,19 @@ def body_um(parameters: LocalizeParameters, entry: ModelEntry | None) -> float:
         return parameters.diameter_um
     wish = entry.card.training.get("wish", {}) if entry is not None else {}
     small, large = wish.get("diameter_min_um"), wish.get("diameter_max_um")
-    return round(float(np.sqrt(small * large)), 1) if small and large else BALL_UM
+    return typical_body_um(small, large) if small and large else BALL_UM
 
 
 def options_of(parameters: LocalizeParameters, entry: ModelEntry | None) -> PointOptions:
     """Return how points are looked for."""
     threshold, body = parameters.threshold, body_um(parameters, entry)
+    if threshold is None:
+        threshold = default_threshold(parameters.algorithm, parameters.fit)
     return PointOptions(
         purify=parameters.background,
         seeds=parameters.seeds,
         seed_threshold=parameters.seed_threshold,
-        confidence=THRESHOLDS[parameters.algorithm] if threshold is None else threshold,
+        confidence=threshold,
         merge_um=round(_ONE_NEURON * body, 1) if parameters.merge_um is None else parameters.merge_um,
         diameter_um=body,
     )

@@ -11,11 +11,10 @@ from napari_lfm.lightfield.views import lenslet_affine_px
 from napari_lfm.methods.localization.traces import relative_change
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_lfm.methods.lightfield_data import LightfieldData
     from napari_lfm.methods.localization.points import Found
-
-BODY_UM = 11.0
-"""A cell body across, for footprints."""
 
 
 def place_um(data: LightfieldData, t: np.ndarray, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -50,14 +49,20 @@ def points_table(found: Found, data: LightfieldData, algorithm: str) -> pd.DataF
     )
 
 
-def traces_table(traces: np.ndarray, data: LightfieldData) -> pd.DataFrame:
-    """Return traces (frames, neurons) as a long table: neuron, frame, time, light and dF/F."""
+def traces_table(
+    traces: np.ndarray, spacing_s: float | None, numbers: Sequence[int] | None = None
+) -> pd.DataFrame:
+    """Return traces (frames, neurons) as a long table: neuron, frame, time, light and dF/F.
+
+    Neurons are numbered from 1 where `numbers` says nothing; times are not numbers without a spacing.
+    """
     frames, count = traces.shape
     change = relative_change(traces)
-    spacing = data.frame_spacing_s or 1.0
+    spacing = np.nan if spacing_s is None else spacing_s
+    numbers = range(1, count + 1) if numbers is None else numbers
     return pd.DataFrame(
         {
-            "neuron": np.repeat(np.arange(1, count + 1), frames),
+            "neuron": np.repeat(np.asarray(numbers, int), frames),
             "frame": np.tile(np.arange(frames), count),
             "t_s": np.tile(np.arange(frames) * spacing, count),
             "light": traces.T.ravel(),

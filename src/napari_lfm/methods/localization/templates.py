@@ -178,6 +178,22 @@ def are_ready(microscope: Microscope, n_pixels: int, z_um: tuple[float, float], 
     return _ready(describe(microscope, n_pixels, z_um, diameter_um)[0]) is not None
 
 
+def cost(
+    microscope: Microscope, n_pixels: int, z_um: tuple[float, float], diameter_um: float
+) -> tuple[float, int]:
+    """Return the seconds and bytes that computing the responses takes; nothing where they are ready."""
+    if are_ready(microscope, n_pixels, z_um, diameter_um):
+        return 0.0, 0
+    _, depths, radii, half = describe(microscope, n_pixels, z_um, diameter_um)
+    cell = microscope.lenslet_um
+    assert cell is not None
+    rays = ray_offsets_per_um(microscope, n_pixels)
+    g = _geometry(CellOptics.of(microscope, n_pixels), cell, depths, radii, rays, half)
+    products = len(depths) * len(radii) * FINE**2
+    memory = g.matrix_bytes() + max(g.plane_bytes(), 2 * g.vector_bytes())
+    return g.build_seconds() + products * g.product_seconds(), int(memory)
+
+
 def _ready(name: str) -> np.ndarray | None:
     path = READY / f"{name}.npy"
     if path.is_file():
@@ -213,23 +229,35 @@ def _turned(own: np.ndarray, turned: list[tuple[int, bool, bool, bool]]) -> np.n
     return out
 
 
+def _geometry(
+    optics: CellOptics, cell_um: float, depths: np.ndarray, radii: np.ndarray, rays: np.ndarray, half: int
+) -> Geometry:
+    """Return what balls are made of and imaged through."""
+    reach = math.ceil(np.nanmax(np.abs(rays)) * np.abs(depths).max()) + half + 1
+    low, high = float(depths[0] - radii[-1]), float(depths[-1] + radii[-1])
+    # smaller than a voxel need no plane be
+    step = max(float(radii[0]) / PLANES_PER_RADIUS, cell_um / VOXELS)
+    planes = [
+        Plane(round(float(z), 6), (VOXELS, VOXELS))
+        for z in np.linspace(low, high, math.ceil((high - low) / step) + 1)
+    ]
+    return Geometry.plan(optics, planes, (2 * reach + 1,) * 2, margin=(0, 0))
+
+
 def _responses(
     optics: CellOptics, cell_um: float, depths: np.ndarray, radii: np.ndarray, rays: np.ndarray, half: int
 ) -> Generator[tuple[int, int], None, np.ndarray]:
     """Return the response (depths, radii, v, u, size, size) of every ball, along its rays."""
     n = rays.shape[-1]
-    reach = math.ceil(np.nanmax(np.abs(rays)) * np.abs(depths).max()) + half + 1
-    low, high = float(depths[0] - radii[-1]), float(depths[-1] + radii[-1])
-    planes_um = np.linspace(low, high, math.ceil((high - low) / radii[0] * PLANES_PER_RADIUS) + 1)
-    cells = (2 * reach + 1,) * 2
-    planes = [Plane(round(float(z), 6), (VOXELS, VOXELS)) for z in planes_um]
-    projector = LensletProjector(Geometry.plan(optics, planes, cells, margin=(0, 0)))
+    geometry = _geometry(optics, cell_um, depths, radii, rays, half)
+    planes, cells, reach = geometry.planes, geometry.cells, geometry.cells[0] // 2
+    projector = LensletProjector(geometry)
     total = len(planes) + len(depths)
     for done, _ in projector.build_steps():
         yield done, total
     step, count = cell_um / VOXELS, cells[0] * VOXELS
     start = -(count - 1) / 2 * step
-    z_step = float(planes_um[1] - planes_um[0])
+    low, z_step = planes[0].z_um, (planes[-1].z_um - planes[0].z_um) / (len(planes) - 1)
     grid = Grid((len(planes), count, count), (z_step, step, step), (low, start, start))
     places = (np.arange(FINE) + 0.5) / FINE - 0.5
     fine = np.arange(-FINE * half, FINE * half + 1) / FINE
