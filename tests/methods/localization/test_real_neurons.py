@@ -42,7 +42,7 @@ def test_the_central_neuron_moves_as_the_stage_does(shared_data: Path) -> None:
     assert slope_per_um(microscope, 5, 19) == pytest.approx(0.0218, abs=2e-4)
     options = PointOptions(purify="none", rows=3, seed_threshold=0.2, confidence=0.1)
     localizer = Localizer(finder, slope, 5.0, options)
-    steps = make_templates(microscope, 19, (finder.z_um[0], finder.z_um[-1]), 11.0)
+    steps = make_templates(microscope, 19, (finder.z_um[0], finder.z_um[-1]), 11.5)
     joint = JointLocalizer(localizer, end_of(steps))
     depths, fitted = [], []
     with np.load(path) as kept:
