@@ -155,8 +155,8 @@ class JointLocalizer:
     def _bodies(self, found: Found) -> list[Body]:
         radius = self.localizer.options.diameter_um / 2
         return [
-            Body(float(t), float(s), float(z), radius, confidence=float(c))
-            for t, s, z, c in zip(found.t, found.s, found.z_um, found.confidence, strict=True)
+            Body(float(t), float(s), float(z), radius)
+            for t, s, z in zip(found.t, found.s, found.z_um, strict=True)
         ]
 
     def _one(self, a: Body, b: Body) -> bool:
@@ -180,10 +180,9 @@ class JointLocalizer:
         fit.keep(kept)
 
     def _points(self, ground: Ground, bodies: list[Body]) -> Found:
-        table = np.array(
-            [(b.z_um, b.t, b.s, b.significance, b.sigma_z_um, b.radius_um) for b in bodies]
-        ).reshape(-1, 6)
-        z, t, s, significance, noise, _ = table[np.argsort(-table[:, 3], kind="stable")].T
+        rows = [(b.z_um, b.t, b.s, b.significance, b.sigma_z_um) for b in bodies]
+        table = np.array(rows).reshape(-1, 5)
+        z, t, s, significance, noise = table[np.argsort(-table[:, 3], kind="stable")].T
         sure = significance / (significance + HALF_SURE)
         keep = sure >= self.localizer.options.confidence
         z, t, s, significance, noise, sure = (v[keep] for v in (z, t, s, significance, noise, sure))

@@ -41,8 +41,6 @@ class Body:
         In all views together, in the units of the light field.
     sigma_z_um, sigma_light : float
         By the noise alone.
-    confidence : float
-        Of the one who proposed it.
     """
 
     t: float
@@ -52,7 +50,6 @@ class Body:
     light: float = 0.0
     sigma_z_um: float = np.inf
     sigma_light: float = np.inf
-    confidence: float = 1.0
 
     @property
     def significance(self) -> float:
