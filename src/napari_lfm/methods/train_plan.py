@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_lfm.methods.train_wish import TrainWish
-    from napari_lfm.optics.microscope import Microscope
     from napari_lfm.optics.projector import Geometry
 
 SHORT_MINUTES = 40.0
@@ -195,19 +194,7 @@ def duration_of_years(seconds: float) -> str:
 def _optics(wish: TrainWish, short: bool) -> tuple[OpticsError, ...]:
     own = (OpticsError(pupil=_normalised(wish.pupil)),) if wish.pupil else ()
     near = NEAR_OPTICS[: wish.tuning.optics or (1 if short else len(NEAR_OPTICS))]
-    return own + tuple(_possible(error, wish.microscope) for error in near)
-
-
-def _possible(error: OpticsError, microscope: Microscope) -> OpticsError:
-    """Return an error without what no microscope has: an index below air's, an aperture above the index."""
-    assert microscope.lenslets is not None
-    for out in (error, replace(error, sample_index=0.0), replace(error, sample_index=0.0, na=0.0)):
-        try:
-            out.applied(microscope, microscope.lenslets.pitch_um)
-        except ValueError:  # pydantic's is one
-            continue
-        return out
-    return OpticsError(pupil=error.pupil)
+    return own + tuple(error.possible(wish.microscope) for error in near)
 
 
 def _normalised(pupil: tuple[float, ...]) -> tuple[float, ...]:

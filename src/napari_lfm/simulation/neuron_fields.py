@@ -146,6 +146,7 @@ class NeuronFields:
         """Return what is to be built for optics that are off by `error`."""
         s = self.settings
         assert self.microscope.lenslets is not None
+        error = error.possible(self.microscope)
         true = error.applied(self.microscope, self.microscope.lenslets.pitch_um)
         optics = replace(CellOptics.of(true, self.n_pixels), pupil=error.pupil)
         return Geometry.plan(optics, [Plane(z, (s.voxels, s.voxels)) for z in self._depths()], (s.cells,) * 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypedDict
 
 from napari_lfm.optics.microscope import Microscope
@@ -32,16 +32,27 @@ class OpticsError:
     pupil: tuple[float, ...] = ()
 
     def applied(self, microscope: Microscope, pitch_um: float) -> Microscope:
-        """Return the true microscope; what would be impossible stays at the end of what is possible."""
+        """Return the true microscope."""
         array = microscope.lenslets
         assert array is not None
         objective = microscope.objective
         record = microscope.model_dump()
-        record["objective"]["na"] = min(objective.na * (1 + self.na), 0.999 * objective.immersion_index)
+        record["objective"]["na"] = objective.na * (1 + self.na)
         record["lenslets"]["pitch_um"] = pitch_um
         record["lenslets"]["focal_length_um"] = array.focal_length_um * (1 + self.focal_length)
-        record["sample_index"] = max(1.0, microscope.sample_index * (1 + self.sample_index))
+        record["sample_index"] = microscope.sample_index * (1 + self.sample_index)
         return Microscope.model_validate(record)
+
+    def possible(self, microscope: Microscope) -> OpticsError:
+        """Return it without what no microscope has: an index below air's, an aperture above the index."""
+        assert microscope.lenslets is not None
+        for out in (self, replace(self, sample_index=0.0), replace(self, sample_index=0.0, na=0.0)):
+            try:
+                out.applied(microscope, microscope.lenslets.pitch_um)
+            except ValueError:  # pydantic's is one
+                continue
+            return out
+        return OpticsError(pupil=self.pupil)
 
 
 SLIGHTLY_OFF = OpticsError(
