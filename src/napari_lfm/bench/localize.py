@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -235,6 +236,10 @@ def _end_of(steps: Any) -> Any:
             return end.value
 
 
+def _tell(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
 def main() -> None:
     """Run a part of it, for one of the microscopes that bundled models are for."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -243,8 +248,8 @@ def main() -> None:
     parser.add_argument("--model")
     parser.add_argument("--folder", type=Path, help="where recordings are kept")
     given = parser.parse_args()
-    found = run(print, SETUPS[given.microscope], tuple(given.algorithms), given.model, given.folder, None)
-    print(json.dumps(found, indent=1))
+    found = run(_tell, SETUPS[given.microscope], tuple(given.algorithms), given.model, given.folder, None)
+    _tell(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":
