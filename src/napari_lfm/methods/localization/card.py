@@ -15,6 +15,7 @@ from napari_lfm.lightfield.slopes import slope_at_depth
 from napari_lfm.methods.localization.finders import CistaFinder
 from napari_lfm.methods.localization.joint import JointLocalizer
 from napari_lfm.methods.localization.points import Localizer, PointOptions, typical_body_um
+from napari_lfm.methods.localization.setup import WHAT_VIEWS_SHOW, told
 from napari_lfm.methods.localization.templates import make_templates
 from napari_lfm.methods.localization.trial import Trial, fit_joint_sigma, fit_sigma, try_out
 from napari_lfm.networks.card import ModelCard
@@ -56,13 +57,7 @@ def install_model(
     options = PointOptions(diameter_um=body, merge_um=round(0.55 * body, 1))
     localizer = Localizer(CistaFinder(network, bins), slope, fields.lenslet_um, options)
     steps = make_templates(wish.microscope, fields.n_pixels, (bins[0], bins[-1]), body)
-    while True:
-        try:
-            at, of = next(steps)
-        except StopIteration as end:
-            joint = JointLocalizer(localizer, end.value)
-            break
-        yield Progress(at, of, "Computing what every view shows of a cell body")
+    joint = JointLocalizer(localizer, (yield from told(steps, WHAT_VIEWS_SHOW)))
     known = (fields.lenslet_um, (bins[0], bins[-1]), TOLERANCE_DIAMETERS * body)
     total = SIGMA_FIELDS + SCORE_FIELDS
     trials: list[Trial] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -27,10 +27,23 @@ if TYPE_CHECKING:
     from napari_lfm.networks.registry import ModelEntry
     from napari_lfm.optics.microscope import Microscope
 
+T = TypeVar("T")
 BIN_UM = 1.0
+WHAT_VIEWS_SHOW = "Computing what every view shows of a cell body"
 _ONE_NEURON = 0.55
 """Points nearer than this share of a cell body are one neuron."""
 CSC_SIGMA = Sigma(0.8, 0.5, 0.5)
+
+
+def told(steps: Generator[tuple[int, int], None, T], message: str) -> Generator[Progress, None, T]:
+    """Go through steps, yielding each as progress; returns what they return."""
+    while True:
+        try:
+            done, total = next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        yield Progress(done, total, message)
 
 
 def depth_bins(request: Request, entry: ModelEntry | None) -> np.ndarray:
@@ -117,13 +130,7 @@ def make_localizer(
         return Localizer(CistaFinder(network, bins), slope, cell, options_of(p, entry), sigma)
     half = epipolar_half(microscope, n_pixels, bins)
     steps = epipolar_dictionary(microscope, n_pixels, bins.tolist(), half, body_um(p, None))
-    while True:
-        try:
-            done, total = next(steps)
-        except StopIteration as end:
-            atoms: np.ndarray = end.value
-            break
-        yield Progress(done, total, "Computing the dictionary of epipolar images")
+    atoms = yield from told(steps, "Computing the dictionary of epipolar images")
     finder = CscFinder(EpipolarCsc(atoms, device=device), bins)
     return Localizer(finder, slope, cell, options_of(p, None), CSC_SIGMA)
 
@@ -134,13 +141,7 @@ def make_joint(
     """Return what fits the points of a localizer together; yields the stages of building it."""
     bins = localizer.finder.z_um
     steps = make_templates(microscope, n_pixels, (bins[0], bins[-1]), localizer.options.diameter_um)
-    while True:
-        try:
-            done, total = next(steps)
-        except StopIteration as end:
-            templates: Any = end.value
-            break
-        yield Progress(done, total, "Computing what every view shows of a cell body")
+    templates = yield from told(steps, WHAT_VIEWS_SHOW)
     scalers = {} if entry is None else entry.card.scalers
     names = {"joint_floor_um": "floor_um", "joint_share": "share", "joint_optics": "optics"}
     sigma = JointSigma(**{field: float(scalers[name]) for name, field in names.items() if name in scalers})
