@@ -10,7 +10,7 @@ from qtpy.QtGui import QColor, QImage, QPainter, QPaintEvent, QPen, QPolygonF
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from napari_lfm.widgets.fields import MICROMETRES
-from napari_lfm.widgets.parts import ACCENT
+from napari_lfm.widgets.parts import ACCENT, small_font
 from napari_lfm.widgets.train_course import nice_ticks
 
 if TYPE_CHECKING:
@@ -58,9 +58,7 @@ class GroundsPlot(QWidget):
             return
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        font = painter.font()
-        font.setPointSizeF(max(7.0, font.pointSizeF() - 1))
-        painter.setFont(font)
+        small_font(painter)
         ink = self.palette().color(self.palette().ColorRole.WindowText)
         painter.setPen(ink)
         line = painter.fontMetrics().height()

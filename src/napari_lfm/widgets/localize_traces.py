@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from napari_lfm.methods.localization.table import traces_table
 from napari_lfm.methods.localization.traces import relative_change
-from napari_lfm.widgets.parts import ACCENT
+from napari_lfm.widgets.parts import ACCENT, small_font
 from napari_lfm.widgets.train_course import nice_ticks
 
 if TYPE_CHECKING:
@@ -103,9 +103,7 @@ class TracePlot(QWidget):
             return
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        font = painter.font()
-        font.setPointSizeF(max(7.0, font.pointSizeF() - 1))
-        painter.setFont(font)
+        small_font(painter)
         ink = self.palette().color(self.palette().ColorRole.WindowText)
         line = painter.fontMetrics().height()
         bottom = self.height() - line - 6

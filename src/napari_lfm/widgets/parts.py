@@ -82,6 +82,13 @@ def row(*widgets: QWidget, stretch: int | None = None) -> QHBoxLayout:
     return layout
 
 
+def small_font(painter: QPainter) -> None:
+    """Write in a drawing a little smaller than beside it."""
+    font = painter.font()
+    font.setPointSizeF(max(7.0, font.pointSizeF() - 1))
+    painter.setFont(font)
+
+
 def scrolled(content: QWidget) -> QScrollArea:
     """Return a vertical scroll area around a panel's content."""
     area = QScrollArea()

@@ -9,7 +9,7 @@ from qtpy.QtGui import QColor, QImage, QPainter, QPaintEvent, QPen, QPolygonF
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from napari_lfm.widgets.fields import MICROMETRES
-from napari_lfm.widgets.parts import ACCENT
+from napari_lfm.widgets.parts import ACCENT, small_font
 from napari_lfm.widgets.train_course import nice_ticks
 
 if TYPE_CHECKING:
@@ -19,12 +19,6 @@ if TYPE_CHECKING:
 
 _GAP = 6
 _MARGIN = 2
-
-
-def _small(painter: QPainter) -> None:
-    font = painter.font()
-    font.setPointSizeF(max(7.0, font.pointSizeF() - 1))
-    painter.setFont(font)
 
 
 class Curve(QWidget):
@@ -100,7 +94,7 @@ class Curve(QWidget):
         """Draw axes, curve and reference."""
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        _small(painter)
+        small_font(painter)
         ink = self.palette().color(self.palette().ColorRole.WindowText)
         painter.setPen(ink)
         line = painter.fontMetrics().height()
@@ -228,7 +222,7 @@ class Slices(QWidget):
     def paintEvent(self, event: QPaintEvent | None) -> None:
         """Draw labels, pictures and the scale bar."""
         painter = QPainter(self)
-        _small(painter)
+        small_font(painter)
         painter.setPen(self.palette().color(self.palette().ColorRole.WindowText))
         line = painter.fontMetrics().height() + 2
         each, height = self._each(self.width())
