@@ -111,6 +111,7 @@ def _registry() -> dict[str, str]:
     # id -> "module:class"; imported only when asked for, so that start-up stays light
     return {
         "deconvolve-lightfield": "napari_lfm.methods.deconvolve_lightfield:DeconvolveLightfield",
+        "deconvolve-widefield": "napari_lfm.methods.deconvolve_widefield:DeconvolveWidefield",
         "lfmnet": "napari_lfm.methods.lfmnet:Lfmnet",
         "localize": "napari_lfm.methods.localize:Localize",
     }

@@ -1,0 +1,207 @@
+"""Frames of a stack, one at a time: their axes, background, noise, and what is wrong with their pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.ndimage import uniform_filter
+
+from napari_lfm.core.labelled import spacing_of
+from napari_lfm.core.problems import Problem, RequestError
+from napari_lfm.io.check import check_pixels
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from napari_lfm.optics.microscope import Microscope
+
+DIMS = ("t", "c", "z", "y", "x")
+QUICK_PIXELS = 2**23
+"""So many pixels are looked at before a run: about 50 ms."""
+_PLANES = 12
+_BINS = 16
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Variance of a grey value, ``slope * value + intercept``.
+
+    Attributes
+    ----------
+    slope : float
+        Grey values per electron.
+    intercept : float
+        Read noise less ``slope`` times the camera's offset, grey values squared.
+    least : float
+        Never less than this, grey values squared.
+    known : bool
+        Whether there is any noise to speak of.
+    source : str
+        Where the figures come from, in plain words.
+    """
+
+    slope: float
+    intercept: float
+    least: float
+    known: bool
+    source: str
+
+    def shift(self, background: float) -> float:
+        """Return what to add to data and prediction so that their variance is proportional to them."""
+        if not self.known or self.slope <= 0:
+            return 0.0
+        # an offset that is not this camera's must not leave less than nothing
+        return max(self.intercept / self.slope, -0.9 * background)
+
+
+@dataclass(frozen=True)
+class StackInfo:
+    """Sizes of an image.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (z, y, x) of one frame; z is 1 for a flat image.
+    frames, channels : int
+    voxel_um : tuple of float
+        (z, y, x).
+    flat : bool
+        Whether there is no z axis, or one plane only.
+    """
+
+    shape: tuple[int, int, int]
+    frames: int
+    channels: int
+    voxel_um: tuple[float, float, float]
+    flat: bool
+
+
+def stack_info(image: xr.DataArray) -> StackInfo:
+    """Return the sizes of an image.
+
+    Raises
+    ------
+    RequestError
+        If its axes are no stack's, or a voxel size is missing or makes no sense.
+    """
+    odd = [str(d) for d in image.dims if d not in DIMS]
+    if odd or "y" not in image.dims or "x" not in image.dims:
+        raise RequestError(
+            f"The image has the axes {' '.join(map(str, image.dims))}; a stack has y and x, and may have z, c "
+            "and t.",
+            "Choose a stack, or name its axes.",
+        )
+    sizes, spacing = image.sizes, spacing_of(image)
+    flat = sizes.get("z", 1) == 1
+    missing = [d for d in "zyx" if sizes.get(d, 1) > 1 and d not in spacing]
+    if missing:
+        what = "the distance of its planes" if missing == ["z"] else f"its size along {', '.join(missing)}"
+        raise RequestError(
+            f"The image does not say how large its voxels are: {what} is missing.",
+            "Give the voxel size (--voxel-um Z,Y,X on the command line, the layer's scale in napari), um.",
+        )
+    across = [abs(spacing.get(d, spacing.get("x", spacing.get("y", 0.0)))) for d in "yx"]
+    voxel = (abs(spacing.get("z", 1.0)) or 1.0, *across)
+    if not all(np.isfinite(v) and v > 0 for v in voxel):
+        raise RequestError(
+            f"A voxel of {' x '.join(f'{v:g}' for v in voxel)} um is none.", "Give sizes above 0."
+        )
+    shape = (int(sizes.get("z", 1)), int(sizes["y"]), int(sizes["x"]))
+    frames, channels = int(sizes.get("t", 1)), int(sizes.get("c", 1))
+    return StackInfo(shape, frames, channels, voxel, flat)  # type: ignore[arg-type]
+
+
+def frame_of(image: xr.DataArray, t: int, c: int) -> np.ndarray[Any, Any]:
+    """Return one frame as (z, y, x), in its own type."""
+    chosen = image.isel({d: k for d, k in (("t", t), ("c", c)) if d in image.dims})
+    order = [d for d in ("z", "y", "x") if d in chosen.dims]
+    data = np.asarray(chosen.transpose(*order).data)
+    return data if data.ndim == 3 else data[None]
+
+
+def check_stack_pixels(image: xr.DataArray) -> list[Problem]:
+    """Return what is wrong with the pixels; of large images some evenly spaced planes are looked at."""
+    every = 1
+    part = image
+    for dim in ("t", "z"):
+        if dim in part.dims and part.size > QUICK_PIXELS:
+            count = max(1, int(part.sizes[dim] * QUICK_PIXELS / part.size))
+            every = -(-part.sizes[dim] // count)
+            part = part.isel({dim: slice(None, None, every)})
+    out = []
+    for problem in check_pixels(part):
+        if "are NaN or infinite" in problem.message:
+            problem = Problem(
+                problem.message, "They are taken as not observed.", severity="warning", field="image"
+            )
+        elif "are negative" in problem.message and problem.severity == "error":
+            problem = Problem(
+                problem.message,
+                "Richardson-Lucy counts light: give the frames without a background taken off.",
+                field="image",
+            )
+        out.append(problem)
+    return out
+
+
+def _some_planes(frame: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return a few evenly spaced planes as float32, what is no number replaced by the median."""
+    step = -(-len(frame) // _PLANES)
+    planes = np.asarray(frame[step // 2 :: step], np.float32)
+    bad = ~np.isfinite(planes)
+    if bad.any():
+        planes = np.where(bad, np.median(planes[~bad]) if not bad.all() else 0, planes)
+    return planes
+
+
+def estimate_background(frame: np.ndarray[Any, Any]) -> float:
+    """Return the level of the darkest hundredth of a frame, grey values.
+
+    Pixels are first averaged over 5 x 5, so that it is the level and not the noise around it.
+    """
+    planes = _some_planes(frame)
+    smooth = uniform_filter(planes, (0, min(5, planes.shape[1]), min(5, planes.shape[2])), mode="nearest")
+    return max(float(np.percentile(smooth, 1)), 0.0)
+
+
+def camera_noise(microscope: Microscope) -> Noise:
+    """Return the noise that a microscope's camera is said to have."""
+    camera = microscope.camera
+    slope = 1 / camera.gain_e_per_count
+    read = (camera.read_noise_e * slope) ** 2
+    return Noise(slope, read - slope * camera.offset_counts, read, True, f"the camera of '{microscope.name}'")
+
+
+def estimate_noise(frame: np.ndarray[Any, Any]) -> Noise:
+    """Return the noise of a frame from the frame: variance of what is rough, against brightness.
+
+    Second differences along y and x leave noise and no smooth structure (Immerkaer, Comput. Vis. Image
+    Underst. 64, 300 (1996)); their median size in classes of equal brightness is fitted by a line.
+    """
+    planes = _some_planes(frame)
+    none = Noise(0.0, 0.0, 0.0, False, "the data")
+    if min(planes.shape[1:]) < 5:
+        return none
+    rough = planes[:, 2:] - 2 * planes[:, 1:-1] + planes[:, :-2]
+    rough = (rough[:, :, 2:] - 2 * rough[:, :, 1:-1] + rough[:, :, :-2]).ravel() / 6  # sqrt(6) each way
+    level = uniform_filter(planes, (0, 3, 3), mode="nearest")[:, 1:-1, 1:-1].ravel()
+    edges = np.quantile(level, np.linspace(0, 1, _BINS + 1))
+    place = np.clip(np.searchsorted(edges, level, side="right") - 1, 0, _BINS - 1)
+    at, variance = [], []
+    for k in range(_BINS):
+        chosen = place == k
+        if np.count_nonzero(chosen) >= 50:
+            at.append(float(level[chosen].mean()))
+            variance.append(float((1.4826 * np.median(np.abs(rough[chosen]))) ** 2))
+    if len(at) < 2 or max(variance) <= 0:
+        return none
+    # relative errors of variances are alike: small ones count as much as large ones
+    weight = 1 / np.maximum(variance, 1e-3 * max(variance))
+    least = float(min(variance))
+    matrix = np.stack([np.asarray(at), np.ones(len(at))], 1) * weight[:, None]
+    slope, intercept = np.linalg.lstsq(matrix, np.asarray(variance) * weight, rcond=None)[0]
+    if slope <= 0:
+        return Noise(0.0, float(np.median(variance)), least, True, "the data")
+    return Noise(float(slope), float(intercept), least, True, "the data")
