@@ -11,7 +11,6 @@ import numpy as np
 from napari_lfm.core.devices import is_out_of_memory
 from napari_lfm.core.events import Event, Preview, Progress, Result
 from napari_lfm.core.problems import Estimate, Problem, RequestError, raise_for
-from napari_lfm.methods.base import InputKind, Request
 from napari_lfm.methods.widefield.frames import (
     DIMS,
     Noise,
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
+    from napari_lfm.methods.base import InputKind, Request
     from napari_lfm.methods.widefield.solver import RichardsonLucy, State
     from napari_lfm.optics.stack_blur import StackBlur
 
@@ -251,7 +251,9 @@ class DeconvolveWidefield:
     ) -> Preview:
         seen = solver.volume(state)
         if course.out is None:
-            shown = np.array(seen.cpu().numpy())[None, None]
+            shown = seen.cpu().numpy()[None, None]
+            if course.plan.blocks == 1 and seen.device.type == "cpu":
+                shown = shown.copy()  # a stack too large for one block has no room for it: it shares
         else:
             course.out[at] = seen.cpu().numpy()
             # a movie's frames so far; of a single frame the channels so far

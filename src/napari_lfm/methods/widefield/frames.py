@@ -89,8 +89,8 @@ def stack_info(image: xr.DataArray) -> StackInfo:
     odd = [str(d) for d in image.dims if d not in DIMS]
     if odd or "y" not in image.dims or "x" not in image.dims:
         raise RequestError(
-            f"The image has the axes {' '.join(map(str, image.dims))}; a stack has y and x, and may have z, c "
-            "and t.",
+            f"The image has the axes {' '.join(map(str, image.dims))}; a stack has y and x, and may have z, "
+            "c and t.",
             "Choose a stack, or name its axes.",
         )
     sizes, spacing = image.sizes, spacing_of(image)

@@ -120,7 +120,8 @@ def make_plan(
     smallest: Plan | None = None
     for home in homes:
         for block in _blocks(info, margin):
-            peak = _held_bytes(info, margin, p) + (RUNTIME_BYTES if home == "cpu" else 0)
+            whole = all(b >= n + 2 * m for b, n, m in zip(block, info.shape, margin, strict=True))
+            peak = _held_bytes(info, margin, p, whole) + (RUNTIME_BYTES if home == "cpu" else 0)
             work = _work_bytes(info, half, margin, block)
             if p.channel_wavelengths_um:  # every colour has a spectrum of its own
                 work += (info.channels - 1) * work // 5
@@ -160,14 +161,15 @@ def _blocks(info: StackInfo, margin: tuple[int, ...]) -> Iterator[tuple[int, ...
         yield z, min(y, side), min(x, side)
 
 
-def _held_bytes(info: StackInfo, margin: tuple[int, ...], p: WidefieldParameters) -> int:
+def _held_bytes(info: StackInfo, margin: tuple[int, ...], p: WidefieldParameters, copied: bool) -> int:
     """Return the memory of everything that is kept, beside the transforms."""
     recorded = math.prod(info.shape)
     whole = math.prod(n + 2 * m for n, m in zip(info.shape, margin, strict=True))
-    # data as given and shifted, ratio, and two previews: the one shown and the one being made
-    held = 5 * recorded
+    held = 2 * recorded  # data, ratio
     if info.frames * info.channels > 1:
         held += recorded * info.frames * info.channels
+    elif copied:
+        held += 2 * recorded  # the preview that is shown, and the one being made
     held += whole * (2 if p.masked_borders else 1)  # estimate, normaliser
     held += whole * (2 if p.accelerate else 0)
     held += whole * (1 if p.total_variation > 0 else 0)

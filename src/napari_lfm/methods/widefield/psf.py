@@ -137,10 +137,9 @@ def model_psf(
     optics: WidefieldOptics,
     info: StackInfo,
     parameters: WidefieldParameters,
-    half: tuple[int, ...] | None = None,
 ) -> ChosenPsf:
     """Return the point spread function of a microscope."""
-    half = model_half(optics, info, parameters) if half is None else half
+    half = model_half(optics, info, parameters)
     shape: Any = tuple(2 * h + 1 for h in half)
     model = parameters.psf_model
     if model == "gaussian":
@@ -163,8 +162,8 @@ def model_psf(
     # an aberrated spot is where it is seen: what is deconvolved stays in its place
     values = values[abs(shift) + shift : abs(shift) + shift + shape[0]]
     note = (
-        f"{name}: NA {optics.na:g}, {1000 * optics.wavelength_um:.0f} nm, immersion {optics.immersion_index:g}, "
-        f"sample {optics.sample_index:g}"
+        f"{name}: NA {optics.na:g}, {1000 * optics.wavelength_um:.0f} nm, "
+        f"immersion {optics.immersion_index:g}, sample {optics.sample_index:g}"
     )
     return ChosenPsf(_normal(values), (note,))
 
@@ -249,8 +248,8 @@ def _opened(psf: xr.DataArray, info: StackInfo) -> tuple[np.ndarray, Voxel, list
     missing = [d for d in map(str, image.dims) if not spacing.get(d) and image.sizes[d] > 1]
     if missing:
         notes.append(
-            f"The point spread function does not say its voxel size along {', '.join(missing)}: the stack's is "
-            "taken."
+            f"The point spread function does not say its voxel size along {', '.join(missing)}: "
+            "the stack's is taken."
         )
     if info.flat and len(values) > 1:
         # the sharpest plane is the brightest pixel's
@@ -376,7 +375,8 @@ def _check_optics(optics: WidefieldOptics, request: Request, info: StackInfo) ->
     if request.microscope is None and p.sample_index is None:
         out.append(
             Problem(
-                f"The sample's index is not given: that of the immersion, {optics.immersion_index:g}, is taken.",
+                f"The sample's index is not given: that of the immersion ({optics.immersion_index:g}) is "
+                "taken.",
                 severity="info",
                 field="sample_index",
             )

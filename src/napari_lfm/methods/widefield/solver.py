@@ -50,7 +50,7 @@ class Measurement:
     Attributes
     ----------
     data : tensor, shape (z, y, x)
-        Grey values; 0 where a pixel is not observed.
+        Grey values; 0 where a pixel is not observed. The solver shifts them in place.
     mask : tensor of bool or None
         Observed pixels; None for all.
     background : float
@@ -90,12 +90,13 @@ class State:
 
     def copy(self) -> State:
         """Return a state that goes its own way."""
-        tensors = {n: getattr(self, n) for n in ("x", "previous", "step")}
         return replace(
             self,
+            x=self.x.clone(),
             residuals=list(self.residuals),
             misfits=list(self.misfits),
-            **{n: None if t is None else t.clone() for n, t in tensors.items()},
+            previous=None if self.previous is None else self.previous.clone(),
+            step=None if self.step is None else self.step.clone(),
         )
 
 
@@ -122,15 +123,16 @@ class RichardsonLucy:
         self.blur, self.measurement = blur, measurement
         self.options, self.voxel_um = options, voxel_um
         m = measurement
-        self.shift = m.noise.shift(m.background)
-        self._shifted = (m.data + self.shift).clamp_(min=0)
-        if m.mask is not None:
-            self._shifted *= m.mask
         self._count = float(m.data.numel() if m.mask is None else m.mask.sum())
-        away = m.data - m.background if m.mask is None else (m.data - m.background) * m.mask
-        self.light = max(float(away.mean(dtype=torch.float64)), 0.0) * m.data.numel() / max(self._count, 1)
-        self._signal = max(float(away.norm()), _TINY)
-        del away
+        m.data.sub_(m.background)
+        if m.mask is not None:
+            m.data.mul_(m.mask)
+        self.light = max(float(m.data.sum(dtype=torch.float64)) / max(self._count, 1.0), 0.0)
+        self._signal = max(float(m.data.norm()), _TINY)
+        self.shift = m.noise.shift(m.background)
+        m.data.add_(m.background + self.shift).clamp_(min=0)
+        if m.mask is not None:
+            m.data.mul_(m.mask)
         self._inverse_norm = inverse_norm
         if inverse_norm is None and options.masked_borders:
             self._inverse_norm = self._norm().clamp_(min=_LEAST_SEEN).reciprocal_()
@@ -166,7 +168,7 @@ class RichardsonLucy:
         options, total, done = self.options, self.blur.count(), 0
         start = self._extrapolate(state) if options.accelerate else state.x
         smooth = _variation_factor(start, options.total_variation, self.voxel_um)
-        ratio = torch.empty_like(self._shifted)
+        ratio = torch.empty_like(self.measurement.data)
         sums = [0.0, 0.0]
         for place, part in self.blur.forward_parts(start):
             self._compare(place, part, ratio, sums)
@@ -206,7 +208,7 @@ class RichardsonLucy:
     ) -> None:
         """Write data over prediction into `ratio`, and add up how far they differ."""
         m = self.measurement
-        data = self._shifted[place]
+        data = m.data[place]
         # a pixel without light and background would divide by nothing
         part = part.add_(m.background + self.shift).clamp_(min=_TINY + 1e-6 * self.light)
         target = ratio[place]
