@@ -35,11 +35,13 @@ def run(
     *,
     white: Image | None = None,
     dark: Image | None = None,
+    psf: Image | None = None,
     microscope: Microscope | Mapping[str, Any] | str | PathLike[str] | None = None,
     lattice: Lattice | Mapping[str, Any] | str | PathLike[str] | None = None,
     layout: str = "auto",
     axes: str | None = None,
     voxel_um: tuple[float, float, float] | None = None,
+    psf_voxel_um: tuple[float, float, float] | None = None,
     model: str | None = None,
     device: str = "auto",
     memory_gib: float | None = None,
@@ -59,6 +61,8 @@ def run(
         into views ``(v, u, t, s)``, or stacks ``(z, y, x)``, by the method's kind of input.
     white, dark : the same, optional
         White and dark frame of a light field.
+    psf : the same, optional
+        Point spread function of a stack: a recorded bead, or a finished one.
     microscope : Microscope, dict, name or path, optional
         The optics; default those that the image carries, else those of the model.
     lattice : Lattice, dict or path, optional
@@ -66,9 +70,11 @@ def run(
     layout : str
         ``auto``, ``raw``, ``lenslet:N`` or ``vuts``.
     axes : str, optional
-        Axes of the file where it does not name them, e.g. ``"zyx"``.
+        Axes of the file, or of a plain array of a stack, where they are not the usual ones, e.g. ``"tzyx"``.
     voxel_um : tuple of float, optional
         Voxel size (z, y, x) of a stack that does not say it.
+    psf_voxel_um : tuple of float, optional
+        The same of the point spread function; default what its file says, else that of the stack.
     model : str, optional
         Id or folder of a trained model; default, for methods that need one, the one that fits best.
     device : str
@@ -105,11 +111,13 @@ def run(
         image,
         white=white,
         dark=dark,
+        psf=psf,
         microscope=microscope,
         lattice=lattice,
         layout=layout,
         axes=axes,
         voxel_um=voxel_um,
+        psf_voxel_um=psf_voxel_um,
         model=model,
         device=device,
         memory_gib=memory_gib,
@@ -186,11 +194,13 @@ def build_request(
     *,
     white: Image | None = None,
     dark: Image | None = None,
+    psf: Image | None = None,
     microscope: Microscope | Mapping[str, Any] | str | PathLike[str] | None = None,
     lattice: Lattice | Mapping[str, Any] | str | PathLike[str] | None = None,
     layout: str = "auto",
     axes: str | None = None,
     voxel_um: tuple[float, float, float] | None = None,
+    psf_voxel_um: tuple[float, float, float] | None = None,
     model: str | None = None,
     device: str = "auto",
     memory_gib: float | None = None,
@@ -218,6 +228,8 @@ def build_request(
         }
 
     inputs = read(optics)
+    if psf is not None:
+        inputs["psf"] = read_psf(psf, runner, psf_voxel_um)
     carried = inputs["image"].attrs
     if optics is None and carried.get("microscope"):
         optics = as_microscope(carried["microscope"])
@@ -246,7 +258,7 @@ def build_request(
         request, more = complete(request)
         notes = [*notes, *more]
         if optics is None and request.microscope is not None:
-            request = replace(request, inputs=read(request.microscope))  # now with sizes
+            request = replace(request, inputs={**inputs, **read(request.microscope)})  # now with sizes
     return request, list(dict.fromkeys([*notes, *runner.check(request)]))
 
 
@@ -304,6 +316,34 @@ def as_lattice(value: Lattice | Mapping[str, Any] | str | PathLike[str] | None) 
     return Lattice.from_json(dict(value)) if isinstance(value, Mapping) else load_lattice(value)
 
 
+def read_psf(what: Image, method: Method, voxel_um: tuple[float, float, float] | None = None) -> xr.DataArray:
+    """Return a point spread function as a labelled image; it may be without sizes.
+
+    Raises
+    ------
+    RequestError
+        If the method takes none, or the file is no stack.
+    """
+    if method.input_kind != "stack":
+        raise RequestError(f"'{method.id}' takes no point spread function.", "Leave it out.")
+    if isinstance(what, xr.DataArray):
+        return what
+    if isinstance(what, str | PathLike):
+        from napari_lfm.io.read import read_image
+
+        return read_image(Path(what), kind=None, voxel_um=voxel_um)
+    array = np.asarray(what)
+    if array.ndim not in (2, 3):
+        raise RequestError(
+            f"The point spread function has {array.ndim} axes.", "Give one of a single point: (z, y, x)."
+        )
+    dims = "zyx"[-array.ndim :]
+    step = (
+        {} if voxel_um is None else {d: float(v) for d, v in zip("zyx", voxel_um, strict=True) if d in dims}
+    )
+    return labelled(array, dims, step, name="psf")
+
+
 def read_input(
     what: Image,
     method: Method,
@@ -322,11 +362,16 @@ def read_input(
         axes = axes if name == "image" else axes_that_fit(Path(what), axes)
         if method.input_kind == "lightfield":
             return read_lightfield(Path(what), microscope=microscope, layout=layout, axes=axes)
-        return read_image(Path(what), kind=method.input_kind, axes=axes, voxel_um=voxel_um)
+        flat = bool(getattr(method, "takes_flat_images", False))
+        return read_image(Path(what), kind=method.input_kind, axes=axes, voxel_um=voxel_um, flat=flat)
     array = np.asarray(what)
     if method.input_kind == "lightfield" and array.ndim == 4:
         return xr.DataArray(array, dims=("v", "u", "t", "s"), name=name)
     dims = {2: "yx", 3: "zyx" if method.input_kind == "stack" else "tyx"}.get(array.ndim)
+    if axes is not None and method.input_kind == "stack" and name == "image":
+        from napari_lfm.io.axes import parse_axes
+
+        dims = "".join(parse_axes(axes, array.shape, "the array"))
     if dims is None:
         raise RequestError(
             f"The {name} has {array.ndim} axes.", "Give one channel: (y, x), (t, y, x) or (z, y, x)."

@@ -86,15 +86,17 @@ def from_result(path: Path, settings: Sequence[str], given: Mapping[str, Any]) -
         raise RequestError(
             f"{path.name} does not say which file it was made from.", "Run the method on the file itself."
         )
-    read = record.get("inputs", {}).get("image", {}).get("read", {})
+    read, read_psf = (record.get("inputs", {}).get(n, {}).get("read", {}) for n in ("image", "psf"))
     kept: dict[str, Any] = {
         "microscope": record.get("microscope"),
         "lattice": record.get("lattice"),
         "white": sources.get("white"),
         "dark": sources.get("dark"),
+        "psf": sources.get("psf"),
         "layout": record.get("layout", "auto"),
         "axes": read.get("axes"),
         "voxel_um": tuple(read["voxel_um"]) if "voxel_um" in read else None,
+        "psf_voxel_um": tuple(read_psf["voxel_um"]) if "voxel_um" in read_psf else None,
         "model": _model_of(record.get("model") or {}, path.parent),
         "device": _present(str(record.get("device", "auto")).partition(":")[0]),
         "memory_gib": record.get("memory_gib"),
@@ -139,8 +141,9 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
 
 def _keywords(given: Mapping[str, Any]) -> dict[str, Any]:
     out = dict(given)
-    if isinstance(out.get("voxel_um"), str):
-        out["voxel_um"] = numbers(out["voxel_um"], 3, "voxel size", "0.3,0.1,0.1")
+    for name in ("voxel_um", "psf_voxel_um"):
+        if isinstance(out.get(name), str):
+            out[name] = numbers(out[name], 3, "voxel size", "0.3,0.1,0.1")
     if isinstance(out.get("region_px"), str):
         corners = numbers(out["region_px"], 4, "region", "100,100,300,300")
         out["region_px"] = tuple(round(v) for v in corners)

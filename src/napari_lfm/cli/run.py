@@ -50,6 +50,13 @@ def run(
     grid: Annotated[Path | None, typer.Option(help="Lenslet grid from 'napari-lfm calibrate'.")] = None,
     white: Annotated[Path | None, typer.Option(help="White frame.")] = None,
     dark: Annotated[Path | None, typer.Option(help="Dark frame.")] = None,
+    psf: Annotated[
+        Path | None,
+        typer.Option(help="Point spread function of a stack: a recorded bead, or a finished one."),
+    ] = None,
+    psf_voxel_um: Annotated[
+        str | None, typer.Option("--psf-voxel-um", help="Its voxel size Z,Y,X in um.")
+    ] = None,
     layout: Annotated[str, typer.Option(help="auto, raw, lenslet:N or vuts.")] = "auto",
     axes: Annotated[
         str | None, typer.Option(help="Axes of the file where it does not name them, e.g. ZYX.")
@@ -80,6 +87,8 @@ def run(
         "lattice": grid,
         "white": white,
         "dark": dark,
+        "psf": psf,
+        "psf_voxel_um": psf_voxel_um,
         "layout": layout,
         "axes": axes,
         "voxel_um": voxel_um,

@@ -1,4 +1,4 @@
-"""``napari-lfm train``: make a network for your own microscope, from its optics alone."""
+"""``napari-lfm train``: make a network for your own microscope, from its optics, or from pairs of stacks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from napari_lfm.methods.train_lfmnet import TrainedModel, TrainWish
     from napari_lfm.training.events import Validated
 
-TRAINABLE = ("lfmnet", "localize")
+TRAINABLE = ("lfmnet", "localize", "wfcon")
 _LENGTH = ("minutes", "steps")
 _SCORES = (
     ("network", "psnr_db"),
@@ -29,7 +29,7 @@ _FIGURES = ("psnr_db", "pearson", "baseline_psnr_db", "rl5_psnr_db")
 
 @command
 def train(
-    method: Annotated[str, typer.Argument(help="Method to train: lfmnet or localize.")],
+    method: Annotated[str, typer.Argument(help="Method to train: lfmnet, localize or wfcon.")],
     microscope: Microscope = None,
     recipe: Annotated[
         Path | None, typer.Option("--recipe", help="YAML file with all settings; options count more.")
@@ -67,6 +67,23 @@ def train(
     compare: Annotated[
         bool | None, typer.Option("--compare/--no-compare", help="Score Richardson-Lucy, too [yes].")
     ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(help="wfcon: folder with folders 'widefield' and 'confocal' [simulated tissue]."),
+    ] = None,
+    register: Annotated[
+        bool | None, typer.Option("--register/--no-register", help="wfcon: register every pair [yes].")
+    ] = None,
+    voxel_um: Annotated[
+        str | None, typer.Option("--voxel-um", help="wfcon: voxel size Z,Y,X of the pairs, um.")
+    ] = None,
+    vgg: Annotated[
+        Path | None,
+        typer.Option("--vgg", help="wfcon: weights of VGG16, npz or safetensors [torchvision's]."),
+    ] = None,
+    start_from: Annotated[
+        str | None, typer.Option("--start-from", help="wfcon: model to go on from, id or folder.")
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the last training, with more minutes or steps.")
     ] = False,
@@ -81,19 +98,30 @@ def train(
 ) -> Answer:
     """Train a network for your microscope; Ctrl-C stops and keeps the best so far, --resume goes on."""
     _refuse_untrainable(method)
-    if method == "localize":
-        from napari_lfm.cli._train_localize import train_localize
+    stacks: dict[str, Any] = {
+        "--pairs": pairs, "--register": register, "--voxel-um": voxel_um,
+        "--vgg": vgg, "--start-from": start_from,
+    }  # fmt: skip
+    if method in ("localize", "wfcon"):
+        from napari_lfm.cli._train_other import train_other
 
         named = {
             "microscope": microscope, "n_pixels": n_pixels, "z_min_um": z_min_um, "z_max_um": z_max_um,
             "z_step_um": z_step_um, "minutes": minutes, "steps": steps, "seed": seed, "title": title,
             "device": device, "id": output.name if id is None and output is not None else id,
         }  # fmt: skip
-        others = {
+        others: dict[str, Any] = {
             "--voxels-per-lenslet": voxels_per_lenslet, "--specimen": specimen, "--size": network,
             "--raw": raw, "--white": white, "--dark": dark, "--compare": compare,
         }  # fmt: skip
-        return train_localize(named, others, settings or [], recipe, resume, folder, output)
+        lenslets = ("n_pixels", "z_min_um", "z_max_um", "z_step_um")
+        if method == "wfcon":
+            others |= {"--" + k.replace("_", "-"): named.pop(k) for k in lenslets}
+            named |= _stack_entries(stacks)
+        else:
+            others |= stacks
+        return train_other(method, named, others, settings or [], recipe, resume, folder, output)
+    _refuse_stack_options(stacks)
     from napari_lfm.core.problems import raise_for
     from napari_lfm.methods.train_lfmnet import check_training, estimate_training, run_training
 
@@ -139,6 +167,26 @@ def _refuse_untrainable(method: str) -> None:
             f"'{known.id}' has nothing to train: it computes from the optics alone.",
             f"Train {' or '.join(TRAINABLE)}; run this one with 'napari-lfm run'.",
         )
+
+
+def _stack_entries(stacks: dict[str, Any]) -> dict[str, Any]:
+    """Return what the options about pairs of stacks say, by the names of the wish."""
+    from napari_lfm.cli._console import numbers
+
+    names = {"--pairs": "pairs", "--register": "register_pairs", "--voxel-um": "voxel_um"}
+    names |= {"--vgg": "vgg_file", "--start-from": "start_from"}
+    out = {names[k]: str(v) if isinstance(v, Path) else v for k, v in stacks.items()}
+    if out["voxel_um"] is not None:
+        out["voxel_um"] = numbers(out["voxel_um"], 3, "voxel size", "0.3,0.1,0.1")
+    return out
+
+
+def _refuse_stack_options(stacks: dict[str, Any]) -> None:
+    from napari_lfm.core.problems import RequestError
+
+    strange = [name for name, value in stacks.items() if value is not None]
+    if strange:
+        raise RequestError(f"{', '.join(strange)} means nothing to 'lfmnet'.", "Leave it out.")
 
 
 def _wish(

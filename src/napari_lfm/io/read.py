@@ -44,6 +44,7 @@ def read_image(
     axes: str | None = None,
     voxel_um: Sequence[float] | None = None,
     series: int = 0,
+    flat: bool = False,
 ) -> xr.DataArray:
     """Read a TIFF or OME-Zarr image; movies and big files are read when they are needed.
 
@@ -60,6 +61,8 @@ def read_image(
         Voxel size (z, y, x), or (y, x) for images; overrides what the file says.
     series : int
         Which image of a file with several.
+    flat : bool
+        Whether a ``"stack"`` may also be an image without a z axis.
 
     Returns
     -------
@@ -94,7 +97,7 @@ def read_image(
     if image.name is None:
         image.name = _stem(path)
     if kind == "stack":
-        _require_stack(image, path)
+        _require_stack(image, path, flat)
     return image
 
 
@@ -271,15 +274,17 @@ def _refuse_colours_as_pixels(series: TiffSeries, dims: tuple[str, ...], axes: s
     )
 
 
-def _require_stack(image: xr.DataArray, path: Path) -> None:
-    if "z" not in image.dims:
+def _require_stack(image: xr.DataArray, path: Path, flat: bool = False) -> None:
+    if "z" not in image.dims and not flat:
         if "t" in image.dims:
             raise RequestError(
                 f"{path.name} has a time axis and no z axis.",
                 "If its frames are planes, say so with --axes ZYX.",
             )
         raise RequestError(f"{path.name} is a single image; a stack has several planes.", "Give a z-stack.")
-    missing = [d for d in "zyx" if d not in image.coords and d not in image.attrs["spacing"]]
+    missing = [
+        d for d in "zyx" if d in image.dims and d not in image.coords and d not in image.attrs["spacing"]
+    ]
     if missing:
         raise RequestError(
             f"{path.name} does not say how large its voxels are (no size along {', '.join(missing)}).",

@@ -64,6 +64,11 @@ def as_command(
     for name in ("white", "dark"):
         if name in provenance.get("inputs", {}):
             words += [f"--{name}", sources.get(name, f"{name.upper()}.tif")]
+    if "psf" in provenance.get("inputs", {}):
+        words += ["--psf", sources.get("psf", "PSF.tif")]
+        said = provenance["inputs"]["psf"].get("read", {})
+        if "voxel_um" in said:
+            words += ["--psf-voxel-um", ",".join(repr(v) for v in said["voxel_um"])]
     if provenance.get("layout", "auto") != "auto":
         words += ["--layout", provenance["layout"]]
     read = provenance.get("inputs", {}).get("image", {}).get("read", {})
@@ -135,7 +140,7 @@ def as_python(provenance: Mapping[str, Any], *, output: str = "result.tif") -> s
         imports.add("from napari_lfm.lightfield.lattice import Lattice")
         body.append(f"lattice = Lattice.from_json(\n{_literal(provenance['lattice'])}\n)")
         keywords.append("lattice=lattice")
-    for name in ("image", "white", "dark"):
+    for name in ("image", "white", "dark", "psf"):
         if name not in inputs and name != "image":
             continue
         body.append(f"{name} = {_reading(name, provenance, light_field)}")
@@ -177,7 +182,10 @@ def _reading(name: str, provenance: Mapping[str, Any], light_field: bool) -> str
         if "axes" in read:
             words.append(f"axes={read['axes']!r}")
         return f"read_lightfield({', '.join(words)})"
-    words.append(f"kind={'stack' if 'z' in entry.get('dims', ()) else 'image'!r}")
+    if name != "psf":
+        words.append(f"kind={'stack' if 'z' in entry.get('dims', ()) else 'image'!r}")
+    else:
+        words.append("kind=None")
     words += [f"{key}={read[key]!r}" for key in ("axes", "voxel_um") if key in read]
     return f"read_image({', '.join(words)})"
 

@@ -179,7 +179,7 @@ def _cost_of(card_json: str, n_pixels: int, cells: tuple[int, int], item_bytes: 
 
     network = sized(skeleton(ModelCard.model_validate_json(card_json)), n_pixels)
     given = shapes_only(network, n_pixels, cells)
-    meter, counter = _MemoryMeter(), FlopCounterMode(display=False)
+    meter, counter = MemoryMeter(), FlopCounterMode(display=False)
     with torch.no_grad(), counter, meter:
         network.volume_of(*given)
     weights = sum(p.numel() * p.element_size() for p in network.parameters())
@@ -187,7 +187,7 @@ def _cost_of(card_json: str, n_pixels: int, cells: tuple[int, int], item_bytes: 
     return Cost(int(weights + work * item_bytes / 4), int(counter.get_total_flops()))
 
 
-class _MemoryMeter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class MemoryMeter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Add up the storage of all tensors that are alive, and remember the most."""
 
     def __init__(self) -> None:

@@ -19,6 +19,8 @@ from napari_lfm.training.lfmnet_plan import plan_of_record
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pydantic import BaseModel
+
     from napari_lfm.methods.train_wish import TrainWish
     from napari_lfm.training.config import TrainConfig
     from napari_lfm.training.lfmnet_plan import LfmnetPlan
@@ -161,6 +163,62 @@ def model_folder_of(place: Path) -> Path:
 
 def _record(place: Path) -> dict[str, Any]:
     return read_record(place, "plan")
+
+
+def new_record(
+    wish: BaseModel, usual: str, folder: str | Path | None, model_folder: str | Path | None
+) -> tuple[Path, Path]:
+    """Choose the folders of a new training and of its model, and write the training's record.
+
+    Parameters
+    ----------
+    wish : BaseModel
+        With an ``id``, which may be empty.
+    usual : str
+        Id where none is given.
+    folder, model_folder : path, optional
+
+    Raises
+    ------
+    RequestError
+        If there is a training or a model already, or a place cannot be written to.
+    """
+    model = None if model_folder is None else Path(model_folder).expanduser()
+    given: str = getattr(wish, "id", "")
+    id = given or (model.name if model is not None else free_id(usual))
+    place = training_folder(id) if folder is None else Path(folder).expanduser()
+    if (place / RECORD).is_file() or (place / LAST).is_file():
+        raise RequestError(
+            f"There is a training in {place} already.", "Resume it, or give another id or folder."
+        )
+    model = model or user_model_dir() / id
+    if (model / CARD_FILE).is_file():
+        raise RequestError(f"There is a model in {model} already.", "Give another folder or id.")
+    writable(place)
+    writable(model.absolute().parent)
+    record = {"wish": wish.model_dump(mode="json"), "model_folder": str(model.absolute())}
+    with replacing_file(place / RECORD) as file:
+        file.write(json.dumps(record, indent=2).encode() + b"\n")
+    return place, model
+
+
+def resumed_record(wish: BaseModel, place: Path, may_change: frozenset[str]) -> tuple[Path, Path]:
+    """Return the folders of a training to go on with and of its model.
+
+    Raises
+    ------
+    RequestError
+        If there is none, or it was asked for with other settings than those that may change.
+    """
+    record = read_record(place)
+    now = wish.model_dump(mode="json")
+    different = [k for k in now if k not in may_change and record["wish"].get(k) != now[k]]
+    if different:
+        raise RequestError(
+            f"The training in {place} is another one: {', '.join(different)} differ.",
+            "Go on with the same settings, or train into another folder.",
+        )
+    return place, Path(record["model_folder"])
 
 
 def read_record(place: Path, *more: str) -> dict[str, Any]:

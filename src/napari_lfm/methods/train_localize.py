@@ -6,16 +6,12 @@ model. At the end the network finds the neurons of other fields: its scores, and
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from napari_lfm.core.events import Progress
-from napari_lfm.core.problems import RequestError
-from napari_lfm.io.atomic import replacing_file
 from napari_lfm.methods.localization.card import install_model
-from napari_lfm.methods.train_jobs import RECORD, free_id, id_for, read_record, training_folder, writable
+from napari_lfm.methods.train_jobs import id_for, new_record, read_record, resumed_record, training_folder
 from napari_lfm.methods.train_lfmnet import TrainedModel
 from napari_lfm.methods.train_localize_wish import (
     LocalizeTuning,
@@ -25,8 +21,7 @@ from napari_lfm.methods.train_localize_wish import (
     task_of,
 )
 from napari_lfm.networks.card import CARD_FILE
-from napari_lfm.networks.catalogue import read_model, user_model_dir
-from napari_lfm.training.checkpoint import LAST
+from napari_lfm.networks.catalogue import read_model
 from napari_lfm.training.events import TrainResult, Validated
 from napari_lfm.training.loop import train
 
@@ -43,13 +38,6 @@ __all__ = [
 ]
 
 _MAY_CHANGE = frozenset({"minutes", "steps", "device", "title", "id"})
-
-
-@dataclass(frozen=True)
-class _Job:
-    wish: LocalizeWish
-    folder: Path
-    model_folder: Path
 
 
 def run_localize_training(
@@ -78,13 +66,16 @@ def run_localize_training(
     RequestError
         If the wish cannot be fulfilled, or the training in the folder is another one.
     """
-    job = _resumed(wish, folder) if resume else _new(wish, folder, model_folder)
+    if resume:
+        place, model = resumed_record(wish, localize_folder(wish, folder), _MAY_CHANGE)
+    else:
+        place, model = new_record(wish, id_for("cista", wish.microscope.name), folder, model_folder)
     task = task_of(wish)
     for done, total, what in task.prepare():
         yield Progress(done, total, what)
     events = cast(
         "Generator[Progress | Validated | TrainResult]",
-        train(task, config_of(wish), job.folder, resume=resume),
+        train(task, config_of(wish), place, resume=resume),
     )
     result: TrainResult | None = None
     try:
@@ -95,12 +86,12 @@ def run_localize_training(
                 yield event
     except (GeneratorExit, KeyboardInterrupt):
         events.close()
-        for _ in install_model(wish, task, job.folder, job.model_folder, recipe):
+        for _ in install_model(wish, task, place, model, recipe):
             pass
         raise
-    yield from install_model(wish, task, job.folder, job.model_folder, recipe)
-    entry = read_model(job.model_folder) if (job.model_folder / CARD_FILE).is_file() else None
-    yield TrainedModel(entry, result, job.folder)
+    yield from install_model(wish, task, place, model, recipe)
+    entry = read_model(model) if (model / CARD_FILE).is_file() else None
+    yield TrainedModel(entry, result, place)
 
 
 def recorded_localize_wish(folder: Path) -> dict[str, Any]:
@@ -119,35 +110,3 @@ def localize_folder(wish: LocalizeWish, folder: str | Path | None) -> Path:
     if folder is not None:
         return Path(folder).expanduser()
     return training_folder(wish.id or id_for("cista", wish.microscope.name))
-
-
-def _new(wish: LocalizeWish, folder: str | Path | None, model_folder: str | Path | None) -> _Job:
-    model = None if model_folder is None else Path(model_folder).expanduser()
-    id = wish.id or (model.name if model is not None else free_id(id_for("cista", wish.microscope.name)))
-    place = training_folder(id) if folder is None else Path(folder).expanduser()
-    if (place / RECORD).is_file() or (place / LAST).is_file():
-        raise RequestError(
-            f"There is a training in {place} already.", "Resume it, or give another id or folder."
-        )
-    model = model or user_model_dir() / id
-    if (model / CARD_FILE).is_file():
-        raise RequestError(f"There is a model in {model} already.", "Give another folder or id.")
-    writable(place)
-    writable(model.absolute().parent)
-    record = {"wish": wish.model_dump(mode="json"), "model_folder": str(model.absolute())}
-    with replacing_file(place / RECORD) as file:
-        file.write(json.dumps(record, indent=2).encode() + b"\n")
-    return _Job(wish, place, model)
-
-
-def _resumed(wish: LocalizeWish, folder: str | Path | None) -> _Job:
-    place = localize_folder(wish, folder)
-    record = read_record(place)
-    now = wish.model_dump(mode="json")
-    different = [k for k in now if k not in _MAY_CHANGE and record["wish"].get(k) != now[k]]
-    if different:
-        raise RequestError(
-            f"The training in {place} is another one: {', '.join(different)} differ.",
-            "Go on with the same settings, or train into another folder.",
-        )
-    return _Job(wish, place, Path(record["model_folder"]))

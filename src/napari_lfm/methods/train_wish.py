@@ -184,9 +184,9 @@ def checked_wish(values: Mapping[str, Any], wish: type[Wish], tuning: type[BaseM
         given["microscope"] = load_microscope(given["microscope"])
     if given.get("microscope") is None:
         raise RequestError("There is no microscope to train for.", "Choose yours.")
-    _refuse_unknown(given, wish, "setting")
+    refuse_unknown(given, wish, "setting")
     if isinstance(given.get("tuning"), dict):
-        _refuse_unknown(given["tuning"], tuning, "setting of 'tuning'")
+        refuse_unknown(given["tuning"], tuning, "setting of 'tuning'")
     try:
         return wish.model_validate(given)
     except ValidationError as error:
@@ -235,7 +235,8 @@ def _known(what: str, value: str, names: Iterable[str]) -> str:
     raise ValueError(f"there is no {what} '{value}'; {hint}")
 
 
-def _refuse_unknown(given: Mapping[str, Any], model: type[BaseModel], what: str) -> None:
+def refuse_unknown(given: Mapping[str, Any], model: type[BaseModel], what: str) -> None:
+    """Refuse entries that a model does not have; the message suggests the nearest."""
     known = list(model.model_fields)
     for name in given:
         if name not in known:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from napari_lfm.core.events import Progress
 
-Reason = Literal["steps", "minutes", "patience", "unstable", "stopped"]
+Reason = Literal["steps", "minutes", "patience", "unstable", "collapsed", "stopped"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class TrainResult:
 
     Attributes
     ----------
-    reason : {"steps", "minutes", "patience", "unstable", "stopped"}
+    reason : {"steps", "minutes", "patience", "unstable", "collapsed", "stopped"}
         Why it ended.
     sentence : str
         The same in words.

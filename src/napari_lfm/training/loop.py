@@ -135,7 +135,7 @@ class _Run:
             yield self._step()
             for note in self.task.notes():
                 yield self._progress(note, {})
-        if reason != "unstable" and self.step > self.validated_step:
+        if reason not in ("unstable", "collapsed") and self.step > self.validated_step:
             yield self._validate()
         self.finish(reason)
 
@@ -223,6 +223,8 @@ class _Run:
     def _reason(self) -> Reason | None:
         if self.bad_in_row >= self.config.skip_limit:
             return "unstable"
+        if getattr(self.task, "collapsed", ""):
+            return "collapsed"
         if self.config.steps is not None and self.step >= self.config.steps:
             return "steps"
         if self.config.minutes is not None and self.seconds >= 60 * self.config.minutes:

@@ -56,4 +56,9 @@ def _sentence(reason: Reason, state: dict[str, Any]) -> str:
             f"Stopped at step {step}: the loss or its gradient was not finite {count} times in a row, and "
             "the weights are those from before; train again with a lower learning rate."
         )
+    if reason == "collapsed":
+        return (
+            f"Stopped at step {step}: the adversarial training has collapsed. The best weights, of step "
+            f"{state['best_step']}, are kept; train again with a smaller weight of the discriminator."
+        )
     return f"Stopped at step {step}."

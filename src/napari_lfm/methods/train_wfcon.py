@@ -1,0 +1,318 @@
+"""WFCON-Net for a microscope: from pairs of wide-field and confocal stacks, or from simulated tissue.
+
+Events come out of a generator, as from every training; closing it stops and keeps the best so far as a model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from pydantic import ValidationError
+
+from napari_lfm.core.events import Progress
+from napari_lfm.core.problems import LfmError, RequestError, explain_validation
+from napari_lfm.methods.train_jobs import (
+    id_for,
+    new_record,
+    read_record,
+    resumed_record,
+    training_folder,
+)
+from napari_lfm.methods.train_lfmnet import TrainedModel
+from napari_lfm.methods.train_wfcon_wish import (
+    WfconTuning,
+    WfconWish,
+    config_of,
+    make_wfcon_wish,
+    network_of,
+    plan_of,
+)
+from napari_lfm.methods.wfcon_pairs import NamedPair, ReadyPair, alike, make_ready, read_pairs
+from napari_lfm.networks.card import CARD_FILE, ModelCard
+from napari_lfm.networks.catalogue import find_model, read_model
+from napari_lfm.networks.stack_scale import HIGH_PERCENTILE, LOW_PERCENTILE
+from napari_lfm.networks.weights import load_weights, save_model
+from napari_lfm.optics.microscope import Camera, Microscope, Objective
+from napari_lfm.simulation.thick_tissue import TissueSettings
+from napari_lfm.training.checkpoint import BEST, LAST, load_module_weights, read_state
+from napari_lfm.training.events import TrainResult, Validated
+from napari_lfm.training.loop import train
+from napari_lfm.training.outcome import read_result
+from napari_lfm.training.stack_pairs import RecordedPairs, TissuePairs
+from napari_lfm.training.wfcon import WfconTask
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+
+    import torch
+
+    from napari_lfm.training.stack_pairs import PairSource
+
+__all__ = [
+    "NamedPair",
+    "WfconTuning",
+    "WfconWish",
+    "make_wfcon_wish",
+    "recorded_wfcon_wish",
+    "run_wfcon_training",
+    "wfcon_folder",
+]
+
+SIMULATED = (
+    "simulated thick tissue (cell bodies, neurites, microglia, puncta; scattering, haze, noise); "
+    "no recording was used"
+)
+_MAY_CHANGE = frozenset({"minutes", "steps", "device", "title", "id"})
+
+
+@dataclass(frozen=True)
+class _Data:
+    source: PairSource
+    voxel_um: tuple[float, float, float]
+    words: str
+
+
+def run_wfcon_training(
+    wish: WfconWish,
+    folder: str | Path | None = None,
+    resume: bool = False,
+    model_folder: str | Path | None = None,
+    recipe: str = "",
+    layers: Sequence[NamedPair] = (),
+) -> Iterator[Progress | Validated | TrainedModel]:
+    """Train; close the generator to stop, which keeps the best so far as an installed model.
+
+    Parameters
+    ----------
+    wish : WfconWish
+        To go on, the same with more minutes or steps.
+    folder : path, optional
+        Of the training; default in the user's folder, by the model's id.
+    resume : bool
+    model_folder : path, optional
+        Default among the user's models.
+    recipe : str
+        For the card.
+    layers : sequence of NamedPair
+        The pairs, where the wish names layers.
+
+    Raises
+    ------
+    RequestError
+        If the wish cannot be fulfilled, no pair can be used, or the training in the folder is another one.
+    """
+    start = _start_weights(wish)
+    # what cannot be read must not leave a folder behind
+    data: _Data | None = None
+    for step in _data(wish, layers):
+        if isinstance(step, Progress):
+            yield step
+        else:
+            data = step
+    assert data is not None
+    if resume:
+        place, model = resumed_record(wish, wfcon_folder(wish, folder), _MAY_CHANGE)
+    else:
+        place, model = new_record(wish, usual_id(wish), folder, model_folder)
+    task = WfconTask(data.source, plan_of(wish), wish.seed, start)
+    for done, total, what in task.prepare():
+        yield Progress(done, total, what)
+    events = cast(
+        "Generator[Progress | Validated | TrainResult]", train(task, config_of(wish), place, resume=resume)
+    )
+    result: TrainResult | None = None
+    try:
+        for event in events:
+            if isinstance(event, TrainResult):
+                result = event
+            else:
+                yield event
+    except (GeneratorExit, KeyboardInterrupt):
+        events.close()
+        _install(wish, task, data, place, model, recipe)
+        raise
+    _install(wish, task, data, place, model, recipe)
+    entry = read_model(model) if (model / CARD_FILE).is_file() else None
+    yield TrainedModel(entry, result, place)
+
+
+def recorded_wfcon_wish(folder: Path) -> dict[str, Any]:
+    """Return what an earlier training was asked for.
+
+    Raises
+    ------
+    RequestError
+        If there is none in the folder.
+    """
+    return dict(read_record(folder)["wish"])
+
+
+def usual_id(wish: WfconWish) -> str:
+    """Return the id of a model that is given none."""
+    if wish.pairs:
+        return id_for("wfcon", Path(wish.pairs).expanduser().resolve().name)
+    return id_for("wfcon", "layers" if wish.layers else "tissue")
+
+
+def wfcon_folder(wish: WfconWish, folder: str | Path | None) -> Path:
+    """Return the folder of the training that is meant."""
+    return training_folder(wish.id or usual_id(wish)) if folder is None else Path(folder).expanduser()
+
+
+def tissue_microscope(settings: TissueSettings | None = None) -> Microscope:
+    """Return the microscope of the simulated tissue: 60x/1.4 oil, pixels of 108.3 nm."""
+    s = settings or TissueSettings()
+    return Microscope(
+        name="60x1.4-oil",
+        objective=Objective(magnification=60, na=s.na, immersion_index=s.immersion_index),
+        camera=Camera(pixel_um=round(60 * s.voxel_um[1], 3)),
+        wavelength_um=s.emission_um,
+        sample_index=s.sample_index,
+        notes="Optics of the WFCON-Net paper (2021), section 2.",
+    )
+
+
+def _data(wish: WfconWish, layers: Sequence[NamedPair]) -> Iterator[Progress | _Data]:
+    """Read, register and split the pairs, or set up the simulation."""
+    t = wish.tuning
+    if wish.is_simulated:
+        settings = TissueSettings(shape=t.shape)
+        yield _Data(TissuePairs(settings, wish.seed, t.pool, t.fresh_every), settings.voxel_um, SIMULATED)
+        return
+    named: list[NamedPair] = list(layers)
+    if wish.pairs:
+        for event in read_pairs(wish.pairs, wish.voxel_um):
+            if isinstance(event, Progress):
+                yield event
+            else:
+                named = event
+    if not named:
+        raise RequestError("There is no pair to train on.", "Choose stacks of the same specimen.")
+    ready: list[ReadyPair] = []
+    refused: list[str] = []
+    for k, pair in enumerate(named):
+        try:
+            for step in make_ready(pair, wish.register_pairs):
+                if isinstance(step, ReadyPair):
+                    ready.append(step)
+                    yield Progress(k + 1, len(named), step.sentence)
+                else:
+                    yield Progress(k, len(named), f"{pair.name}: {step.message}")
+        except LfmError as error:
+            refused.append(error.message)
+            yield Progress(k + 1, len(named), f"Left out. {error}")
+    if not ready:
+        raise RequestError(
+            f"None of the {len(named)} pairs can be used. {refused[0]}", "Mend one of them, or register it."
+        )
+    ready = list(alike(ready))
+    source = RecordedPairs(
+        [(p.name, p.widefield, p.confocal) for p in ready], wish.seed, wish.validation_share
+    )
+    what = f"folder {Path(wish.pairs).name}" if wish.pairs else "layers in napari"
+    words = (
+        f"{len(ready)} pairs of the user ({what}), {'registered' if wish.register_pairs else 'as they were'}"
+    )
+    if refused:
+        words += f"; {len(refused)} left out"
+    yield _Data(source, ready[0].voxel_um, words)
+
+
+def _start_weights(wish: WfconWish) -> dict[str, torch.Tensor] | None:
+    """Return the weights to go on from.
+
+    Raises
+    ------
+    RequestError
+        If there is no such model, or its network is another one.
+    """
+    if not wish.start_from:
+        return None
+    entry = find_model(wish.start_from, "wfcon")
+    if entry.problem:
+        raise RequestError(f"The model '{wish.start_from}' cannot be used: {entry.problem}")
+    from napari_lfm.networks.wfcon import WfconNet
+
+    mine = WfconNet(**network_of(wish)).state_dict()
+    weights = load_weights(entry.folder, entry.card)
+    if {k: v.shape for k, v in mine.items()} != {k: v.shape for k, v in weights.items()}:
+        raise RequestError(
+            f"The network of '{wish.start_from}' is another one than the one to be trained.",
+            "Leave start_from out, or take its profile and widths.",
+        )
+    return weights
+
+
+def _install(wish: WfconWish, task: WfconTask, data: _Data, run: Path, folder: Path, recipe: str) -> None:
+    """Write the model of the best weights."""
+    if not (run / BEST).is_file():
+        return
+    weights = load_module_weights(run / BEST, "network")
+    save_model(folder, _card(wish, task, data, run, folder.name, recipe), weights)
+
+
+def _card(wish: WfconWish, task: WfconTask, data: _Data, run: Path, id: str, recipe: str) -> ModelCard:
+    best = read_state(run / BEST)
+    last = read_state(run / LAST) if (run / LAST).is_file() else best
+    result = read_result(run) if (run / LAST).is_file() else None
+    microscope = wish.microscope or (tissue_microscope() if wish.is_simulated else None)
+    scores = []
+    history = [h for h in last.get("history", []) if h["step"] == best["step"]]
+    if history:
+        names = "simulated stacks of other seeds" if wish.is_simulated else "pairs that were set aside"
+        scores.append({"set": f"validation: {names}", **history[0]["values"]})
+    terms = ["L1"]
+    if wish.adversarial:
+        terms += ["least-squares GAN", *(["VGG16 relu4_3"] if task.uses_vgg else [])]
+    notes = "" if not wish.is_simulated else "Trained on simulated tissue only: compare with a deconvolution."
+    if wish.adversarial and wish.tuning.vgg > 0 and not task.uses_vgg:
+        notes = f"{notes} Without the loss on VGG features: there were no VGG16 weights.".strip()
+    if task.collapsed:
+        notes = f"{notes} {task.collapsed}; these are the weights from before.".strip()
+    machine = best["machine"]
+    values = {
+        "id": id,
+        "title": wish.title or f"WFCON-Net from {data.words.split(' (')[0]}",
+        "version": "1.0",
+        "method": "wfcon",
+        "architecture": "wfcon",
+        "network": network_of(wish),
+        "microscope": None if microscope is None else microscope.model_dump(mode="json"),
+        "n_pixels": None,
+        "z_um": [],
+        "voxels_per_lenslet": None,
+        "scalers": {
+            "low_percentile": LOW_PERCENTILE,
+            "high_percentile": HIGH_PERCENTILE,
+            **{f"voxel_{a}_um": round(v, 6) for a, v in zip("zyx", data.voxel_um, strict=True)},
+        },
+        "specimens": ["thick tissue"] if wish.is_simulated else [],
+        "licence": "user's own",
+        "data": data.words,
+        "training": {
+            "wish": wish.model_dump(mode="json"),
+            "losses": terms,
+            "config": best["config"],
+            "task": best["task"],
+            "steps": best["step"],
+            "steps_in_all": last["step"],
+            "ended": "" if result is None else result.reason,
+            "machine": machine,
+        },
+        "scores": scores,
+        "hours": round(float(best["seconds"]) / 3600, 4),
+        "trained_on": f"{machine['device']}, {machine['threads']} threads, {machine['system']}",
+        "date": date.today().isoformat(),
+        "parameters": sum(p.numel() for p in task.modules["network"].parameters()),
+        "sha256": "",
+        "recipe": recipe,
+        "versions": dict(best["versions"]),
+        "notes": notes,
+    }
+    try:
+        return ModelCard.model_validate(values)
+    except ValidationError as error:
+        raise RequestError(f"The card of the model cannot be written: {explain_validation(error)}") from None
