@@ -34,6 +34,9 @@ class Noise:
         Grey values per electron.
     intercept : float
         Read noise less ``slope`` times the camera's offset, grey values squared.
+    shift_counts : float
+        What to add to data and prediction so that their variance is proportional to them; 0 where the camera
+        is not known, for a figure from the data is too uncertain to change them by.
     least : float
         Never less than this, grey values squared.
     known : bool
@@ -47,13 +50,7 @@ class Noise:
     least: float
     known: bool
     source: str
-
-    def shift(self, background: float) -> float:
-        """Return what to add to data and prediction so that their variance is proportional to them."""
-        if not self.known or self.slope <= 0:
-            return 0.0
-        # an offset that is not this camera's must not leave less than nothing
-        return max(self.intercept / self.slope, -0.9 * background)
+    shift_counts: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -166,12 +163,19 @@ def estimate_background(frame: np.ndarray[Any, Any]) -> float:
     return max(float(np.percentile(smooth, 1)), 0.0)
 
 
-def camera_noise(microscope: Microscope) -> Noise:
-    """Return the noise that a microscope's camera is said to have."""
+def camera_noise(microscope: Microscope, background: float) -> Noise:
+    """Return the noise that a microscope's camera is said to have.
+
+    A background below the camera's offset shows that the offset was taken off before, or is another one.
+    """
     camera = microscope.camera
     slope = 1 / camera.gain_e_per_count
-    read = (camera.read_noise_e * slope) ** 2
-    return Noise(slope, read - slope * camera.offset_counts, read, True, f"the camera of '{microscope.name}'")
+    read = camera.read_noise_e * slope
+    offset = camera.offset_counts if background >= camera.offset_counts - 3 * read else 0.0
+    # a level of nothing at all would let one electron weigh without bounds
+    shift = max(read**2 / slope - offset, 0.1 * slope - background)
+    source = f"the camera of '{microscope.name}'"
+    return Noise(slope, read**2 - slope * offset, max(read**2, 0.1 * slope**2), True, source, shift)
 
 
 def estimate_noise(frame: np.ndarray[Any, Any]) -> Noise:

@@ -198,9 +198,7 @@ def given_psf(psf: xr.DataArray, info: StackInfo, kind: str = "auto") -> ChosenP
     """
     values, voxel, notes = _opened(psf, info)
     rim = np.concatenate([np.take(values, (0, -1), axis).ravel() for axis in (1, 2)])
-    finished = kind == "given" or (
-        kind == "auto" and float(np.median(rim)) <= _FINISHED * float(values.max())
-    )
+    finished = kind == "given" or (kind == "auto" and _is_finished(values, rim))
     if finished:
         out, more = _finished(values, voxel, info.voxel_um)
     elif len(values) == 1:
@@ -216,6 +214,17 @@ def given_psf(psf: xr.DataArray, info: StackInfo, kind: str = "auto") -> ChosenP
     if more:
         notes.append(f"The point spread function: {'; '.join(more)}.")
     return ChosenPsf(_normal(out), tuple(notes))
+
+
+def _is_finished(values: np.ndarray, rim: np.ndarray) -> bool:
+    """Return whether it needs no background taken off: its rim is dark, its sum is 1, or it has no noise."""
+    if np.median(rim) <= _FINISHED * values.max() or abs(float(values.sum()) - 1) < 1e-3:
+        return True
+    middle = [int(k) for k in np.unravel_index(int(values.argmax()), values.shape)]
+    half = [min(c, n - 1 - c) for c, n in zip(middle, values.shape, strict=True)]
+    part = values[tuple(slice(c - h, c + h + 1) for c, h in zip(middle, half, strict=True))]
+    # noise is not the same on either side of the axis
+    return min(half[1:]) > 2 and bool(np.abs(part - part[:, ::-1, ::-1]).sum() < _FINISHED * part.sum())
 
 
 def _opened(psf: xr.DataArray, info: StackInfo) -> tuple[np.ndarray, Voxel, list[str]]:

@@ -71,7 +71,10 @@ def prepare_frame(
         finite = None
     estimated = p.background_counts is None
     background = estimate_background(frame) if p.background_counts is None else p.background_counts
-    noise = camera_noise(request.microscope) if request.microscope is not None else estimate_noise(frame)
+    if request.microscope is not None:
+        noise = camera_noise(request.microscope, background)
+    else:
+        noise = estimate_noise(frame)
     said = [f"Background {background:.4g} grey values{' (estimated)' if estimated else ''}"]
     if p.auto_stop:
         said.append(_noise_words(noise))
