@@ -36,6 +36,8 @@ class Trainer:
         (wish, folder, resume, model folder, recipe=...) -> events.
     shown : list of tuple
         Name, key and format of the scores to tell.
+    foresee : callable
+        Wish -> sentences to tell before the start; raises `RequestError` where it cannot start.
     """
 
     method: str
@@ -44,6 +46,7 @@ class Trainer:
     folder: Callable[..., Path]
     run: Callable[..., Iterator[Any]]
     shown: list[tuple[str, str, str]]
+    foresee: Callable[[Any], list[str]] = lambda _: []
 
 
 def trainer_of(method: str) -> Trainer:
@@ -53,7 +56,13 @@ def trainer_of(method: str) -> Trainer:
 
         shown = [("RMSE", "rmse", "{:.4f}"), ("SSIM", "ssim", "{:.4f}"), ("PSNR", "psnr_db", "{:.2f} dB")]
         return Trainer(
-            method, w.make_wfcon_wish, w.recorded_wfcon_wish, w.wfcon_folder, w.run_wfcon_training, shown
+            method,
+            w.make_wfcon_wish,
+            w.recorded_wfcon_wish,
+            w.wfcon_folder,
+            w.run_wfcon_training,
+            shown,
+            _foresee_wfcon,
         )
     from napari_lfm.methods import train_localize as t
 
@@ -66,6 +75,23 @@ def trainer_of(method: str) -> Trainer:
         t.run_localize_training,
         shown,
     )
+
+
+def _foresee_wfcon(wish: Any) -> list[str]:
+    from napari_lfm.core.problems import raise_for
+    from napari_lfm.methods.wfcon_check import check_wfcon, estimate_wfcon
+    from napari_lfm.methods.wfcon_survey import Survey, survey_folder
+
+    survey = None
+    if wish.pairs:
+        survey = next(s for s in survey_folder(wish.pairs, wish.voxel_um) if isinstance(s, Survey))
+    problems = check_wfcon(wish, survey)
+    notes = [f"Note: {p}" for p in problems if p.severity != "error"]
+    if any(p.severity == "error" for p in problems):
+        for note in notes:
+            say(note)
+    raise_for(problems)
+    return [*notes, *estimate_wfcon(wish, survey).sentences]
 
 
 def train_other(
@@ -93,7 +119,7 @@ def train_other(
     resume : bool
     """
     from napari_lfm.core.events import Progress
-    from napari_lfm.methods.train_lfmnet import TrainedModel
+    from napari_lfm.methods.wfcon_pairs import PairLeftOut
     from napari_lfm.training.events import Validated
 
     trainer = trainer_of(method)
@@ -101,13 +127,15 @@ def train_other(
     if strange:
         raise RequestError(f"{', '.join(strange)} means nothing to '{method}'.", "Leave it out.")
     wish = _wish(trainer, named, settings, recipe, resume, folder)
+    if not resume:
+        for sentence in trainer.foresee(wish):
+            say(sentence)
     words = shlex.join(["napari-lfm", *sys.argv[1:]])
     line = ProgressLine()
-    last: TrainedModel | None = None
+    last: Any = None
     best: Validated | None = None
     events = trainer.run(wish, folder, resume, output, recipe=words)
     stopped = False
-    told: set[str] = set()
     try:
         for event in events:
             if isinstance(event, Validated):
@@ -116,8 +144,7 @@ def train_other(
                 shown = [f"{name} {form.format(event.values[key])}" for name, key, form in trainer.shown]
                 say(f"Step {event.step}: {', '.join(shown)}")
             elif isinstance(event, Progress):
-                if event.message.startswith("Left out. ") and event.message not in told:
-                    told.add(event.message)  # must not be overwritten by the next line
+                if isinstance(event, PairLeftOut):  # must not be overwritten by the next line
                     line.end()
                     say(event.message)
                     continue

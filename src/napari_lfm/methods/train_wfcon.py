@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import ValidationError
 
 from napari_lfm.core.events import Progress
-from napari_lfm.core.problems import LfmError, RequestError, explain_validation
+from napari_lfm.core.problems import RequestError, explain_validation
 from napari_lfm.methods.train_jobs import (
     id_for,
     new_record,
@@ -30,7 +30,8 @@ from napari_lfm.methods.train_wfcon_wish import (
     network_of,
     plan_of,
 )
-from napari_lfm.methods.wfcon_pairs import NamedPair, ReadyPair, alike, make_ready, read_pairs
+from napari_lfm.methods.wfcon_gather import gather
+from napari_lfm.methods.wfcon_pairs import NamedPair, PairLeftOut
 from napari_lfm.networks.card import CARD_FILE, ModelCard
 from napari_lfm.networks.catalogue import find_model, read_model
 from napari_lfm.networks.stack_scale import HIGH_PERCENTILE, LOW_PERCENTILE
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NamedPair",
+    "PairLeftOut",
+    "TrainedModel",
     "WfconTuning",
     "WfconWish",
     "make_wfcon_wish",
@@ -104,7 +107,9 @@ def run_wfcon_training(
     RequestError
         If the wish cannot be fulfilled, no pair can be used, or the training in the folder is another one.
     """
-    start = _start_weights(wish)
+    # a training that has a checkpoint does not need the model any more that it began with
+    begun = resume and (wfcon_folder(wish, folder) / LAST).is_file()
+    start = None if begun else _start_weights(wish)
     # what cannot be read must not leave a folder behind
     data: _Data | None = None
     for step in _data(wish, layers):
@@ -118,6 +123,7 @@ def run_wfcon_training(
     else:
         place, model = new_record(wish, usual_id(wish), folder, model_folder)
     task = WfconTask(data.source, plan_of(wish), wish.seed, start)
+    task.started = bool(wish.start_from)
     for done, total, what in task.prepare():
         yield Progress(done, total, what)
     events = cast(
@@ -182,43 +188,12 @@ def _data(wish: WfconWish, layers: Sequence[NamedPair]) -> Iterator[Progress | _
         settings = TissueSettings(shape=t.shape)
         yield _Data(TissuePairs(settings, wish.seed, t.pool, t.fresh_every), settings.voxel_um, SIMULATED)
         return
-    named: list[NamedPair] = list(layers)
-    if wish.pairs:
-        for event in read_pairs(wish.pairs, wish.voxel_um):
-            if isinstance(event, Progress):
-                yield event
-            else:
-                named = event
-    if not named:
-        raise RequestError("There is no pair to train on.", "Choose stacks of the same specimen.")
-    ready: list[ReadyPair] = []
-    refused: list[str] = []
-    for k, pair in enumerate(named):
-        try:
-            for step in make_ready(pair, wish.register_pairs):
-                if isinstance(step, ReadyPair):
-                    ready.append(step)
-                    yield Progress(k + 1, len(named), step.sentence)
-                else:
-                    yield Progress(k, len(named), f"{pair.name}: {step.message}")
-        except LfmError as error:
-            refused.append(error.message)
-            yield Progress(k + 1, len(named), f"Left out. {error}")
-    if not ready:
-        raise RequestError(
-            f"None of the {len(named)} pairs can be used. {refused[0]}", "Mend one of them, or register it."
-        )
-    ready = list(alike(ready))
-    source = RecordedPairs(
-        [(p.name, p.widefield, p.confocal) for p in ready], wish.seed, wish.validation_share
-    )
-    what = f"folder {Path(wish.pairs).name}" if wish.pairs else "layers in napari"
-    words = (
-        f"{len(ready)} pairs of the user ({what}), {'registered' if wish.register_pairs else 'as they were'}"
-    )
-    if refused:
-        words += f"; {len(refused)} left out"
-    yield _Data(source, ready[0].voxel_um, words)
+    for step in gather(wish, layers):
+        if isinstance(step, Progress):
+            yield step
+            continue
+        source = RecordedPairs(step.pairs, wish.seed, wish.validation_share)
+        yield _Data(source, step.voxel_um, step.words)
 
 
 def _start_weights(wish: WfconWish) -> dict[str, torch.Tensor] | None:

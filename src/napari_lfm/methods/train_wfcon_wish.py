@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from napari_lfm.training.config import TrainConfig
 
+_NETWORK = ("profile", "widths", "base", "z_pool_levels", "flat", "planes")
+"""Entries of the tuning that are the network's."""
+
 
 class WfconTuning(BaseModel):
     """Settings of recipes."""
@@ -135,6 +138,8 @@ class WfconWish(BaseModel):
 def make_wfcon_wish(values: Mapping[str, Any]) -> WfconWish:
     """Return a checked wish; the microscope may be a name, a file, a dict or itself.
 
+    A model to go on from decides the network, unless the tuning says something of it.
+
     Raises
     ------
     RequestError
@@ -149,12 +154,23 @@ def make_wfcon_wish(values: Mapping[str, Any]) -> WfconWish:
     if isinstance(microscope, str | Path):
         given["microscope"] = load_microscope(microscope)
     refuse_unknown(given, WfconWish, "setting")
+    tuning = given.get("tuning") or {}
+    if given.get("start_from") and isinstance(tuning, dict) and not tuning.keys() & set(_NETWORK):
+        given["tuning"] = {**_network_like(str(given["start_from"])), **tuning}
     if isinstance(given.get("tuning"), dict):
         refuse_unknown(given["tuning"], WfconTuning, "setting of 'tuning'")
     try:
         return WfconWish.model_validate(given)
     except ValidationError as error:
         raise RequestError(explain_validation(error)) from None
+
+
+def _network_like(model: str) -> dict[str, Any]:
+    """Return the entries of the tuning that make a model's network."""
+    from napari_lfm.networks.catalogue import find_model
+
+    network = find_model(model, "wfcon").card.network
+    return {name: network[name] for name in _NETWORK if name in network}
 
 
 def network_of(wish: WfconWish) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_lfm.core.events import Progress
 from napari_lfm.core.labelled import spacing_of
-from napari_lfm.core.problems import LfmError, RequestError
+from napari_lfm.core.problems import RequestError
 from napari_lfm.core.resample import resample_onto
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ SIDES = (("widefield", "input"), ("confocal", "target"))
 """Names of the two folders of a folder of pairs."""
 LEAST_OVERLAP = 0.25
 """Share of a stack that a pair must have in common."""
+SAME_VOXEL = 0.03
+"""Part by which the voxels of pairs may differ before they are resampled."""
 _SUFFIXES = (".tif", ".tiff")
 
 
@@ -60,6 +62,34 @@ class ReadyPair:
     sentence: str
 
 
+@dataclass(frozen=True)
+class PairLeftOut(Progress):
+    """A pair cannot be used; the training goes on without it.
+
+    Attributes
+    ----------
+    name : str
+    reason, remedy : str
+    """
+
+    name: str = ""
+    reason: str = ""
+    remedy: str = ""
+
+
+def match_files(folder: str | Path) -> tuple[list[tuple[str, Path, Path]], list[str]]:
+    """Return name and both files of every pair of a folder, and the names that have no partner."""
+    folder = Path(folder).expanduser()
+    sides = []
+    for names in SIDES:
+        place = next((folder / n for n in names if (folder / n).is_dir()), None)
+        files = [] if place is None else sorted(p for p in place.iterdir() if _is_tiff(p))
+        sides.append({_stem(p): p for p in files})
+    wide, confocal = sides
+    both = [(n, wide[n], confocal[n]) for n in wide if n in confocal]
+    return both, sorted({*wide, *confocal} - {n for n, *_ in both})
+
+
 def pair_files(folder: str | Path) -> list[tuple[str, Path, Path]]:
     """Return name and both files of every pair in ``FOLDER/widefield`` and ``FOLDER/confocal``.
 
@@ -68,49 +98,47 @@ def pair_files(folder: str | Path) -> list[tuple[str, Path, Path]]:
     RequestError
         If there is none; the first that lacks its partner is named.
     """
-    folder = Path(folder).expanduser()
-    sides = []
-    for names in SIDES:
-        place = next((folder / n for n in names if (folder / n).is_dir()), None)
-        files = [] if place is None else sorted(p for p in place.iterdir() if _is_tiff(p))
-        sides.append({_stem(p): p for p in files})
-    wide, confocal = sides
-    both = [n for n in wide if n in confocal]
+    both, alone = match_files(folder)
     if not both:
-        alone = next(iter([*wide, *confocal]), "")
-        what = f"'{alone}' has no partner of the same name" if alone else "there are no TIFFs"
+        what = f"'{alone[0]}' has no partner of the same name" if alone else "there are no TIFFs"
         raise RequestError(
             f"{folder} holds no pairs: {what}.",
             "Put the wide-field stacks into its folder 'widefield' and the confocal ones, under equal names, "
             "into 'confocal'.",
         )
-    return [(n, wide[n], confocal[n]) for n in both]
+    return both
 
 
-def read_pairs(
-    folder: str | Path, voxel_um: Sequence[float] | None = None
-) -> Iterator[Progress | list[NamedPair]]:
-    """Read every pair of a folder; one that cannot be read is left out, with a sentence.
+def read_pair(
+    name: str, widefield: Path, confocal: Path, voxel_um: Sequence[float] | None = None
+) -> NamedPair:
+    """Read both stacks of a pair.
 
     Parameters
     ----------
-    folder : path
+    name : str
+    widefield, confocal : Path
     voxel_um : sequence of float, optional
-        (z, y, x), where the files do not say.
+        (z, y, x), for files that do not say.
+
+    Raises
+    ------
+    RequestError
+        If one of them is no readable stack, or does not say how large its voxels are.
     """
+    return NamedPair(name, _read(widefield, voxel_um), _read(confocal, voxel_um))
+
+
+def _read(path: Path, voxel_um: Sequence[float] | None) -> xr.DataArray:
     from napari_lfm.io.read import read_image
 
-    files = pair_files(folder)
-    out = []
-    for k, (name, *paths) in enumerate(files):
-        yield Progress(k, len(files), f"Reading {name}")
-        try:
-            stacks = [read_image(p, "stack", voxel_um=voxel_um).load() for p in paths]
-        except LfmError as error:
-            yield Progress(k + 1, len(files), f"The pair '{name}' is left out: {error}")
-            continue
-        out.append(NamedPair(name, stacks[0], stacks[1]))
-    yield out
+    try:
+        image = read_image(path, "stack")
+    except RequestError:
+        if voxel_um is None:
+            raise
+        image = read_image(path, "stack", voxel_um=voxel_um)
+    return image.load()
 
 
 def make_ready(pair: NamedPair, register: bool = True) -> Iterator[Progress | ReadyPair]:
@@ -166,25 +194,20 @@ def make_ready(pair: NamedPair, register: bool = True) -> Iterator[Progress | Re
     yield ReadyPair(pair.name, np.asarray(wide.values), np.asarray(confocal.values), voxel, sentence)
 
 
-def alike(pairs: Sequence[ReadyPair]) -> Iterator[ReadyPair]:
-    """Yield the pairs with the voxels of the first; others are resampled."""
+def with_voxels(pair: ReadyPair, voxel_um: tuple[float, float, float]) -> ReadyPair:
+    """Return the pair resampled to these voxels, as it is where it has them already."""
+    ratio = [own / wanted for own, wanted in zip(pair.voxel_um, voxel_um, strict=True)]
+    if all(abs(r - 1) < SAME_VOXEL for r in ratio):
+        return pair
     from scipy.ndimage import zoom
 
-    for pair in pairs:
-        ratio = [v / w for v, w in zip(pair.voxel_um, pairs[0].voxel_um, strict=True)]
-        if all(abs(r - 1) < 0.03 for r in ratio):
-            yield pair
-            continue
-        wide, confocal = (
-            zoom(np.asarray(s, np.float32), ratio, order=1) for s in (pair.widefield, pair.confocal)
-        )
-        yield ReadyPair(
-            pair.name,
-            wide,
-            confocal,
-            pairs[0].voxel_um,
-            f"{pair.sentence}; resampled to the voxels of {pairs[0].name}",
-        )
+    wide, confocal = (
+        zoom(np.asarray(s, np.float32), ratio, order=1) for s in (pair.widefield, pair.confocal)
+    )
+    said = " x ".join(f"{v:.3g}" for v in voxel_um)
+    return ReadyPair(
+        pair.name, wide, confocal, voxel_um, f"{pair.sentence}, resampled to voxels of {said} um"
+    )
 
 
 def _stack(name: str, image: xr.DataArray) -> xr.DataArray:
@@ -199,7 +222,8 @@ def _stack(name: str, image: xr.DataArray) -> xr.DataArray:
     missing = [d for d in "zyx" if d not in spacing_of(squeezed)]
     if missing:
         raise RequestError(
-            f"A stack of '{name}' does not say how large its voxels are.", "Give --voxel-um Z,Y,X."
+            f"A stack of '{name}' does not say how large its voxels are.",
+            "Give the voxel size (--voxel-um Z,Y,X).",
         )
     values: Any = squeezed.values
     if values.dtype.kind == "f" and not np.isfinite(values).all():

@@ -267,8 +267,8 @@ class RecordedPairs:
 
     Parameters
     ----------
-    pairs : sequence of (name, widefield, confocal)
-        Arrays (z, y, x) of equal shape, in any units.
+    pairs : sequence of StackPair or (name, widefield, confocal)
+        Scaled ones, or arrays (z, y, x) of equal shape, in any units.
     seed : int
         Which are validated on.
     validation_share : float
@@ -277,13 +277,13 @@ class RecordedPairs:
 
     def __init__(
         self,
-        pairs: Sequence[tuple[str, np.ndarray, np.ndarray]],
+        pairs: Sequence[StackPair | tuple[str, np.ndarray, np.ndarray]],
         seed: int = 0,
         validation_share: float = 0.2,
     ) -> None:
         if not pairs:
             raise RequestError("There is no pair to train on.", "Give at least one.")
-        made = [_checked(*pair) for pair in pairs]
+        made = [pair if isinstance(pair, StackPair) else checked_pair(*pair) for pair in pairs]
         if len(made) == 1:
             one, cut = made[0], int(0.8 * made[0].given.shape[2])
             made = [
@@ -293,7 +293,7 @@ class RecordedPairs:
         order = (
             np.random.default_rng([seed, 3]).permutation(len(made)) if len(pairs) > 1 else np.array([1, 0])
         )
-        held = max(1, round(validation_share * len(made)))
+        held = count_held(len(pairs), validation_share)
         self._validation = [made[k] for k in order[:held]]
         self._train = [made[k] for k in order[held:]]
         self.names = [p.name for p in self._train], [p.name for p in self._validation]
@@ -324,7 +324,19 @@ class RecordedPairs:
         }
 
 
-def _checked(name: str, widefield: np.ndarray, confocal: np.ndarray) -> StackPair:
+def count_held(pairs: int, validation_share: float) -> int:
+    """Return how many of so many pairs are only validated on; of a single one it is a part of itself."""
+    return max(1, min(round(validation_share * pairs), pairs - 1))
+
+
+def checked_pair(name: str, widefield: np.ndarray, confocal: np.ndarray) -> StackPair:
+    """Return two stacks (z, y, x) of equal shape, scaled by their percentiles.
+
+    Raises
+    ------
+    RequestError
+        If their shapes differ, or one is dark or holds values that are no numbers.
+    """
     if widefield.shape != confocal.shape or widefield.ndim != 3:
         raise RequestError(
             f"The stacks of '{name}' are {widefield.shape} and {confocal.shape} voxels.",
