@@ -61,3 +61,15 @@ def test_what_is_no_point_spread_function_is_refused() -> None:
         with pytest.raises(RequestError, match=reason):
             StackBlur(psf, (5, 5, 5))
     assert StackBlur(np.ones((3, 3, 3)), (5, 5, 5)).bytes_needed() > 1000
+
+
+@pytest.mark.parametrize("block", [(20, 8, 9), (20, 5, 40), (3, 4, 5), (1, 1, 100)])
+@pytest.mark.parametrize("margin", [None, (0, 0, 0), (1, 3, 2), (6, 6, 6)])
+def test_blocks_are_the_whole(block: tuple[int, ...], margin: tuple[int, ...] | None) -> None:
+    kernel = RNG.random((5, 7, 4))
+    whole = StackBlur(kernel, (9, 12, 11), margin=margin)
+    parts = StackBlur(kernel, (9, 12, 11), margin=margin, block=block)
+    x, y = torch.rand(whole.shape), torch.rand(whole.observed)
+    torch.testing.assert_close(parts.forward(x), whole.forward(x), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(parts.adjoint(y), whole.adjoint(y), atol=1e-5, rtol=1e-5)
+    assert parts.count() == sum(1 for _ in parts.forward_parts(x)) + sum(1 for _ in parts.adjoint_parts(y))
