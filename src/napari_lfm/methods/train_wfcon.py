@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from napari_lfm.core.events import Progress
 from napari_lfm.core.problems import RequestError, explain_validation
 from napari_lfm.methods.train_jobs import (
+    RECORD,
     id_for,
     new_record,
     read_record,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from napari_lfm.training.stack_pairs import PairSource
 
 __all__ = [
+    "RECORD",
     "NamedPair",
     "PairLeftOut",
     "TrainedModel",
@@ -61,6 +63,7 @@ __all__ = [
     "make_wfcon_wish",
     "recorded_wfcon_wish",
     "run_wfcon_training",
+    "training_folder",
     "wfcon_folder",
 ]
 
@@ -134,8 +137,11 @@ def run_wfcon_training(
         for event in events:
             if isinstance(event, TrainResult):
                 result = event
-            else:
-                yield event
+                continue
+            if isinstance(event, Validated) and event.best_step == event.step:
+                # it is in the list of models as soon as there is something to use
+                _install(wish, task, data, place, model, recipe)
+            yield event
     except (GeneratorExit, KeyboardInterrupt):
         events.close()
         _install(wish, task, data, place, model, recipe)
@@ -239,7 +245,7 @@ def _card(wish: WfconWish, task: WfconTask, data: _Data, run: Path, id: str, rec
     if history:
         names = "simulated stacks of other seeds" if wish.is_simulated else "pairs that were set aside"
         scores.append({"set": f"validation: {names}", **history[0]["values"]})
-    terms = ["L1"]
+    terms = ["L1", *(["L1 of square roots"] if wish.tuning.compressed > 0 else [])]
     if wish.adversarial:
         terms += ["least-squares GAN", *(["VGG16 relu4_3"] if task.uses_vgg else [])]
     notes = "" if not wish.is_simulated else "Trained on simulated tissue only: compare with a deconvolution."

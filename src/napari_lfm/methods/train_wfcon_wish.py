@@ -38,6 +38,8 @@ class WfconTuning(BaseModel):
     """First width of the paper profile."""
     z_pool_levels: int = Field(default=2, ge=0, le=4)
     """Down blocks that halve the planes too."""
+    bands: tuple[int, ...] | None = None
+    """Surroundings that the network is shown the rise above, pixels across; empty: the profile's."""
     flat: bool = False
     """Two-dimensional kernels: the ablation."""
     planes: int = Field(default=1, ge=1, le=15)
@@ -66,6 +68,8 @@ class WfconTuning(BaseModel):
     """Weight of the features."""
     vgg_slices: int = Field(default=2, ge=0, le=1000)
     """Slices of a patch that features are compared on; 0: all."""
+    compressed: float = Field(default=1.0, ge=0, le=1e4)
+    """Weight of the absolute difference of square roots, for what is dim; 0 in the paper."""
     gan_after: int = Field(default=0, ge=0)
     """Steps before the discriminator is listened to."""
     validate_every_s: float | None = Field(default=120.0, gt=0, le=1e6)
@@ -183,6 +187,8 @@ def network_of(wish: WfconWish) -> dict[str, Any]:
         out["base"] = t.base
     if t.flat:
         out |= {"flat": True, "planes": t.planes, "z_pool_levels": 0}
+    elif t.bands is not None:
+        out["bands"] = list(t.bands)
     return out
 
 
@@ -199,6 +205,7 @@ def plan_of(wish: WfconWish) -> WfconPlan:
         vgg=t.vgg,
         vgg_file=wish.vgg_file,
         vgg_slices=t.vgg_slices,
+        compressed=t.compressed,
         gan_after=t.gan_after,
     )
 

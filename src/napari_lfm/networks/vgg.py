@@ -6,8 +6,10 @@ with this package: they are read from a file, or from torchvision where that is 
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -116,11 +118,12 @@ def _read(file: Path) -> dict[str, np.ndarray]:
 
     try:
         if file.suffix == ".npz":
-            with np.load(file, allow_pickle=False) as found:
+            # out of memory, so that no file is left open where it is damaged
+            with np.load(BytesIO(file.read_bytes()), allow_pickle=False) as found:
                 return dict(found)
         if file.suffix == ".safetensors":
             return dict(load_file(file))
-    except (OSError, ValueError, SafetensorError):
+    except (OSError, ValueError, SafetensorError, BadZipFile):
         raise RequestError(f"{file} cannot be read.", "Get it again.") from None
     raise RequestError(
         f"{file} is neither npz nor safetensors.",

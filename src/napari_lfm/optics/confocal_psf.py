@@ -26,6 +26,7 @@ def confocal_psf(
     shape: tuple[int, int, int],
     voxel_um: tuple[float, float, float],
     model: Model = "auto",
+    focus_um: float = 0.0,
 ) -> np.ndarray:
     """Return ``h_ex * (h_em (*) pinhole)``, with a sum of 1.
 
@@ -35,13 +36,13 @@ def confocal_psf(
         At the wavelengths of the laser and of the fluorescence.
     pinhole_airy : float
         Diameter in Airy units: of 1.22 wavelengths over the aperture, in the sample.
-    shape, voxel_um, model
+    shape, voxel_um, model, focus_um
         As for `widefield_psf`.
     """
     if not pinhole_airy > 0:
         raise RequestError(f"A pinhole of {pinhole_airy:g} Airy units lets no light through.", "Open it.")
-    lit = widefield_psf(excitation, shape, voxel_um, model)
-    seen = widefield_psf(emission, shape, voxel_um, model)
+    lit = widefield_psf(excitation, shape, voxel_um, model, focus_um=focus_um)
+    seen = widefield_psf(emission, shape, voxel_um, model, focus_um=focus_um)
     radius = 0.61 * emission.wavelength_um / emission.na * pinhole_airy
     size = tuple(next_fast_len(2 * n) for n in shape[1:])
     fy, fx = (

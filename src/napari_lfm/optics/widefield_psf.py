@@ -173,6 +173,7 @@ def widefield_psf(
     voxel_um: tuple[float, float, float],
     model: Model = "auto",
     pixel_mean: bool = True,
+    focus_um: float = 0.0,
 ) -> np.ndarray:
     """Return a wide-field point spread function.
 
@@ -186,6 +187,8 @@ def widefield_psf(
     model : {"auto", "scalar", "vectorial"}
     pixel_mean : bool
         Average over the pixel's area, as a camera does.
+    focus_um : float
+        Where the middle plane is focused, from the point.
 
     Returns
     -------
@@ -202,7 +205,7 @@ def widefield_psf(
             f"A stack of {shape} voxels of {voxel_um} um cannot be computed.",
             "Give three sizes of at least one, and three voxel sizes above 0.",
         )
-    z = (np.arange(shape[0]) - (shape[0] - 1) // 2) * voxel_um[0]
+    z = (np.arange(shape[0]) - (shape[0] - 1) // 2) * voxel_um[0] + focus_um
     sub = ((np.arange(_SUB) + 0.5) / _SUB - 0.5) if pixel_mean else np.zeros(1)
     y, x = (
         ((np.arange(n) - (n - 1) // 2)[:, None] + sub).ravel() * step

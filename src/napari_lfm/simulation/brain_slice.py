@@ -54,6 +54,9 @@ def brain_slice(box: Box, rng: np.random.Generator) -> Scene:
         light = float(rng.uniform(0.4, 1.5))
         balls = tuple(Ball(_vector(p), float(r), brightness=light) for p, r in zip(spots, sizes, strict=True))
         scene = scene + Scene(balls, ("puncta",))
+    if rng.random() < 0.3:
+        # hollow things of every size: not everything that is labelled is filled
+        scene = scene + _shells(box, rng, int(rng.integers(2, 12) * area / 1700) + 1)
     stain = float(np.exp(rng.uniform(*np.log(STAIN))))
     return scene + tissue(box, rng, scale_um=float(rng.uniform(4, 25)), contrast=0.5, brightness=stain)
 
@@ -83,6 +86,18 @@ def _somata(box: Box, rng: np.random.Generator, count: int) -> Scene:
             )
         )
     return Scene(tuple(shapes), ("somata",), tuple(_vector(c) for c in centres))
+
+
+def _shells(box: Box, rng: np.random.Generator, count: int) -> Scene:
+    """Return hollow balls of many sizes."""
+    wall = float(rng.uniform(0.2, 0.6))
+    radii = np.exp(rng.uniform(np.log(0.8), np.log(5.0), count))
+    light = np.exp(0.5 * rng.normal(size=count))
+    shapes = tuple(
+        Ball(_vector(c), float(r), inner_um=float(r) - min(wall, 0.8 * float(r)), brightness=float(b))
+        for c, r, b in zip(box.sample(rng, count), radii, light, strict=True)
+    )
+    return Scene(shapes, ("shells",))
 
 
 def _microglia(box: Box, rng: np.random.Generator, count: int) -> Scene:

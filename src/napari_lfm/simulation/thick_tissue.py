@@ -2,11 +2,11 @@
 
 Light of depth z reaches the objective unscattered with the share ``exp(-z / l)``; the rest comes from a halo
 that widens with depth (forward scattering). The microscope adds its defocus: every plane of a wide-field
-stack holds the light of all others. The confocal stack of the same specimen sees the unscattered light through a
-pinhole, with a laser that makes up for the depth, as users set it.
+stack holds the light of all others. The confocal stack of the same specimen sees the unscattered light
+through a pinhole, with a laser that makes up for the depth, as users set it.
 
-Laterally the specimen goes on periodically, so that its haze comes from beyond the field too; along z there is
-nothing beyond the slice.
+Laterally the specimen goes on periodically, so that its haze comes from beyond the field too; along z there
+is nothing beyond the slice.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ def _wide_table(
     Every plane passes the same light: the transfer at frequency 0 is 1.
     """
     optics = settings.optics(settings.emission_um, aberration_um)
-    z = _focus_um(settings, optics, shifts)
+    z = shifts * settings.voxel_um[0] + _best_focus_um(optics)
     sine = min(settings.na / settings.immersion_index, 0.99)
     reach = 1.15 * np.abs(z).max() * sine / np.sqrt(1 - sine**2) + 8
     radius = (np.arange(int(reach / _RADIAL_STEP_UM)) + 0.5) * _RADIAL_STEP_UM
@@ -243,12 +243,12 @@ def _confocal_planes(settings: TissueSettings, aberration_um: float, shifts: np.
     given, emitted = (
         settings.optics(w, aberration_um) for w in (settings.excitation_um, settings.emission_um)
     )
-    psf = confocal_psf(given, emitted, settings.pinhole_airy, shape, settings.voxel_um)
-    focus = int(psf.sum((1, 2)).argmax()) - half  # an aberrated spot lies off the middle plane
+    best = _best_focus_um(emitted)  # planes are counted from where the wide-field microscope sees it best
+    psf = confocal_psf(given, emitted, settings.pinhole_airy, shape, settings.voxel_um, focus_um=best)
     middle = (px - 1) // 2
     out = np.zeros((len(shifts), rows, columns // 2 + 1), np.float32)
     for k, shift in enumerate(shifts):
-        at = half + shift + focus
+        at = half + shift
         if 0 <= at < len(psf):
             plane = np.zeros((rows, columns), np.float32)
             plane[:px, :px] = psf[at]
@@ -257,11 +257,10 @@ def _confocal_planes(settings: TissueSettings, aberration_um: float, shifts: np.
     return out
 
 
-def _focus_um(settings: TissueSettings, optics: WidefieldOptics, shifts: np.ndarray) -> np.ndarray:
-    """Return where the microscope is focused, from the point, for a plane difference (image - object).
+def _best_focus_um(optics: WidefieldOptics) -> float:
+    """Return where a point is brightest: aberration moves it from the nominal plane.
 
-    Aberration moves the best focus; planes are counted from there, as a user who registers the two would.
+    Planes are counted from there, as a user who registers the two stacks would.
     """
     z = np.linspace(-6, 6, 481)
-    best = float(z[radial_psf(optics, z, np.zeros(1))[:, 0].argmax()])
-    return np.asarray(shifts * settings.voxel_um[0] + best)
+    return float(z[radial_psf(optics, z, np.zeros(1))[:, 0].argmax()])

@@ -172,7 +172,7 @@ class TissuePairs:
     def prepare(self) -> Iterator[tuple[int, int, str]]:
         """Draw the first specimens and those to validate on."""
         for k in range(self.pool):
-            self._at(k, 0)
+            self.at(k, 0)
             yield k + 1, self.pool, "Drawing specimens"
         for k in range(self._count):
             pair = self.make(self.seed + 7919, k)
@@ -187,7 +187,7 @@ class TissuePairs:
 
     def pair(self, step: int, rng: np.random.Generator) -> StackPair:
         """Return a specimen that is in memory at this step."""
-        return self._at(int(rng.integers(self.pool)), step)
+        return self.at(int(rng.integers(self.pool)), step)
 
     def validation(self) -> Sequence[StackPair]:
         """Return the specimens that are never trained on."""
@@ -224,7 +224,8 @@ class TissuePairs:
             "seed": self.seed,
         }
 
-    def _at(self, slot: int, step: int) -> StackPair:
+    def at(self, slot: int, step: int) -> StackPair:
+        """Return the specimen that is in a place of the pool at a step."""
         # slot k is renewed at steps k * fresh_every, k * fresh_every + pool * fresh_every, ...
         age = (step - slot * self.fresh_every) // (self.pool * self.fresh_every) + 1
         number = slot + self.pool * max(0, age)

@@ -26,6 +26,7 @@ L1_WEIGHT, GAN_WEIGHT, VGG_WEIGHT = 2.0, 1.0, 0.01
 """Of the paper's equation 1."""
 DISCRIMINATOR_RATE = 0.3
 ADAM = (0.5, 0.999)
+ROOT_FLOOR = 0.01
 COLLAPSED_SPREAD = 0.2
 """An output whose spread is less than this share of the target's has collapsed."""
 COLLAPSED_DB = 6.0
@@ -50,6 +51,9 @@ class WfconPlan:
         Weights of VGG16; empty: torchvision's. Without either the term is off.
     vgg_slices : int
         Slices of a patch that the features are compared on, chosen at random; 0: all.
+    compressed : float
+        Weight of the absolute difference of square roots, which is not in the paper: without it a median of
+        nothing is the best answer to what is dim.
     gan_after : int
         Steps without the discriminator's voice: it learns from the first step on.
     """
@@ -63,6 +67,7 @@ class WfconPlan:
     vgg: float = VGG_WEIGHT
     vgg_file: str = ""
     vgg_slices: int = 2
+    compressed: float = 1.0
     gan_after: int = 0
 
 
@@ -153,6 +158,8 @@ class WfconTask(BaseTask):
             return combine({"lsgan": (2.0, LeastSquaresDiscriminator()(judge(made), judge(wanted)))})
         made = network(given).float()
         terms = {"l1": (self.plan.l1, self._l1(made, wanted))}
+        if self.plan.compressed > 0:
+            terms["roots"] = (self.plan.compressed, self._l1(_root(made), _root(wanted.float())))
         if self.plan.adversarial:
             speaks = float(int(batch["step"]) >= self.plan.gan_after)
             judged = self.modules["discriminator"](made)
@@ -232,6 +239,12 @@ class WfconTask(BaseTask):
         """Return what the user should know."""
         out, self._notes = self._notes, []
         return out
+
+
+def _root(values: torch.Tensor) -> torch.Tensor:
+    """Return square roots, made finite at 0 and straight below."""
+    positive = (values.clamp(min=0) + ROOT_FLOOR).sqrt() - ROOT_FLOOR**0.5
+    return torch.where(values > 0, positive, values / (2 * ROOT_FLOOR**0.5))
 
 
 def _mean(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
