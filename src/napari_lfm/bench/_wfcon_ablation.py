@@ -1,7 +1,7 @@
 """What every part of WFCON-Net is worth: networks trained alike but for one thing.
 
-``python -m napari_lfm.bench._wfcon_ablation FOLDER --save FILE`` trains and scores; a folder that holds finished
-trainings is only scored.
+``python -m napari_lfm.bench._wfcon_ablation FOLDER --save FILE`` trains and scores; finished trainings in the
+folder are only scored.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """``bench wfcon-quality``: WFCON-Net beside Richardson-Lucy on simulated stacks that it never saw.
 
 Every way gets the same recording (uint16, with noise) and goes through the public methods. Every result and
-the truth is scaled so that its percentiles 0.5 and 99.9 become 0 and 1, then clipped there; Richardson-Lucy is
+the truth is scaled so that its percentiles 0.5 and 99.9 become 0 and 1, then clipped; Richardson-Lucy is
 also scored after a least-squares fit to the truth and the better counts, with the iteration that is best for
 the truth, which no user knows. It gets the optics and the aberration that the stack was made with.
 

@@ -46,7 +46,7 @@ class StackTiling:
     @property
     def count(self) -> int:
         """Number of tiles."""
-        return int(np.prod([-(-n // c) for n, c in zip(self.shape, self.core, strict=True)]))
+        return int(np.prod([len(_edges(n, c)) - 1 for n, c in zip(self.shape, self.core, strict=True)]))
 
     @property
     def largest(self) -> tuple[int, int, int]:
@@ -68,11 +68,17 @@ class StackTiling:
                     yield (z[0], y[0], x[0]), (z[1], y[1], x[1]), (z[2], y[2], x[2])
 
 
+def _edges(n: int, core: int) -> list[int]:
+    """Return where tiles begin along one axis, and its end; a sliver goes to its neighbour."""
+    edges = [*range(0, n, core), n]
+    if len(edges) > 2 and edges[-1] - edges[-2] < core / 4:
+        del edges[-2]
+    return edges
+
+
 def _side(n: int, core: int, halo: int, ramp: int) -> list[tuple[slice, slice, np.ndarray]]:
     """Return seen, used and weights of every tile along one axis."""
-    edges = [*range(0, n, core), n]
-    if len(edges) > 2 and edges[-1] - edges[-2] < core / 4:  # a sliver goes to its neighbour
-        del edges[-2]
+    edges = _edges(n, core)
     half = min(ramp, halo) // 2
     out = []
     for low, high in pairwise(edges):
