@@ -1,6 +1,6 @@
 """Point spread functions beside those of the PyPI package ``psf-generator``, an implementation by others.
 
-Liu, Stergiopoulou, Chuah, Bezzam, Both, Unser, Sage, Dong, arXiv 2502.03170 (2025).
+Y. Liu, V. Stergiopoulou, J. Chuah, D. Sage, J. Dong (EPFL), MIT licence.
 """
 
 from __future__ import annotations

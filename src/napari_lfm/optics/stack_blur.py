@@ -91,7 +91,7 @@ class StackBlur:
         kernel[tuple(slice(n) for n in psf.shape)] = torch.from_numpy(psf / total)
         middle = [-((n - 1) // 2) for n in psf.shape]
         kernel = torch.roll(kernel, middle, tuple(range(psf.ndim)))
-        self._spectrum = torch.fft.rfftn(kernel.to(self.device))
+        self._spectrum = torch.fft.rfftn(kernel.to(self.device), norm="forward")
         self._inside = tuple(slice(m, m + n) for m, n in zip(self.margin, self.observed, strict=True))
 
     def forward(self, stack: torch.Tensor) -> torch.Tensor:
@@ -169,9 +169,13 @@ class StackBlur:
                 light = torch.fft.rfftn(padded)
                 del padded
             light *= spectrum
-            found = torch.fft.irfftn(light, s=self._size)
+            # the last axis by itself: twice as fast as all at once, and of what is looked at only
+            if len(block) > 1:
+                light = torch.fft.ifftn(light, dim=tuple(range(len(block) - 1)), norm="forward")
+            light = light[tuple(s.take for s in block[:-1])]
+            found = torch.fft.irfft(light, n=self._size[-1], norm="forward")[..., block[-1].take]
             del light
-            yield tuple(s.out for s in block), found[tuple(s.take for s in block)].to(source.device)
+            yield tuple(s.out for s in block), found.to(source.device)
 
     def _assemble(
         self,

@@ -186,8 +186,8 @@ class RichardsonLucy:
             if options.accelerate:
                 part = part.mul_(target).clamp_(min=0)
                 change, step = part - target, self._step(state)[place]
-                along += float((change * step).sum(dtype=torch.float64))
-                before += float((step * step).sum(dtype=torch.float64))
+                along += float((change * step).sum())
+                before += float(step.norm()) ** 2
                 step.copy_(change)
                 target.copy_(part)
             else:
@@ -215,11 +215,11 @@ class RichardsonLucy:
         torch.sub(data, part, out=target)
         if m.mask is not None:
             target *= m.mask[place]
-        sums[0] += float(target.square().sum(dtype=torch.float64))
+        sums[0] += float(target.norm()) ** 2
         if m.noise.known:
             variance = (part - self.shift).mul_(m.noise.slope).add_(m.noise.intercept)
             variance = variance.clamp_(min=max(m.noise.least, _TINY))
-            sums[1] += float((target.square() / variance).sum(dtype=torch.float64))
+            sums[1] += float((target / variance.sqrt_()).norm()) ** 2
         torch.div(data, part, out=target)
 
     def _step(self, state: State) -> torch.Tensor:
