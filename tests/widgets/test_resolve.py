@@ -9,7 +9,8 @@ import pytest
 from napari_lfm.core.problems import Problem
 from napari_lfm.lightfield.lattice import Lattice
 from napari_lfm.methods.base import Request
-from napari_lfm.widgets.resolve import region_px, resolve
+from napari_lfm.widgets.resolve import field_um, region_px, resolve
+from napari_lfm.widgets.resolve_stack import stack_of, stack_words
 from napari_lfm.widgets.state import LayerInfo, ReconstructState
 
 if TYPE_CHECKING:
@@ -161,3 +162,97 @@ def test_region_pixels() -> None:
     assert region_px((4.0, 6.0, 2.0, 3.0), 1.0, (100, 100)) == (2, 3, 5, 7)
     assert region_px((-9.0, -9.0, 500.0, 500.0), 0.5, (30, 40)) == (0, 0, 30, 40)
     assert isinstance(region_px((-9.0, -9.0, -5.0, -5.0), 1.0, (30, 40)), Problem)
+
+
+# ------------------------------------------------------------------------------------ stacks
+@pytest.fixture
+def stacks() -> dict[str, LayerInfo]:
+    planes = np.random.default_rng(1).integers(0, 100, (6, 20, 30)).astype(np.uint16)
+    um = {"scale": (0.5, 0.1, 0.2), "translate": (0.0, 10.0, -4.0), "units": ("um",) * 3}
+    turned = {**um, "rotate": np.array([[1, 0, 0], [0, 0.8, -0.6], [0, 0.6, 0.8]])}
+    return {
+        "cells": LayerInfo("cells", planes, path="/data/cells.tif", placement=um),
+        "plain": LayerInfo("plain", planes),
+        "turned": LayerInfo("turned", planes, placement=turned),
+        "half": LayerInfo("half", planes, placement={"scale": (1, 0.1, 0.1)}),
+        "bead": LayerInfo("bead", planes[:5, :9, :9]),
+        "plane": LayerInfo("plane", planes[0], placement={"scale": (0.1, 0.1), "units": ("um",) * 2}),
+        "thin": LayerInfo(
+            "thin", planes[None, None], ("t", "c", "z", "y", "x"), placement={"scale": (1, 1, 2, 3, 3)}
+        ),
+        "colour": LayerInfo("colour", np.zeros((60, 75, 3), np.uint8), rgb=True),
+        "views": LayerInfo("views", np.zeros((5, 5, 12, 15)), axis_labels=("v", "u", "t", "s")),
+        "deep": LayerInfo("deep", np.zeros((2, 2, 2, 2, 8, 8))),
+    }
+
+
+@pytest.fixture
+def on_stacks(fake_method: Any) -> Any:
+    fake_method.input_kind = "stack"
+    return fake_method
+
+
+def test_stack_request(stacks: Any, on_stacks: Any, microscope: Microscope) -> None:
+    wish = ReconstructState(method="fake", stack="cells", psf="bead", microscope=microscope, model="net")
+    request = resolve(wish, stacks, on_stacks)
+    assert isinstance(request, Request)
+    image, psf = request.inputs["image"], request.inputs["psf"]
+    assert image.dims == ("z", "y", "x")
+    assert np.shares_memory(image.values, stacks["cells"].data)
+    np.testing.assert_allclose(image.coords["y"].values[:2], (10.0, 10.1))
+    # what says no sizes is taken to be sampled like the stack
+    np.testing.assert_allclose(psf.coords["x"].values[:2], (0.0, 0.2))
+    assert request.sources == {"image": "/data/cells.tif"}
+    assert (request.model, request.microscope, request.lattice) == ("net", microscope, None)
+    # the optics may come from elsewhere: the method says when they are missing
+    assert isinstance(resolve(replace(wish, microscope=None), stacks, on_stacks), Request)
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "words"),
+    [
+        ({"stack": ""}, "stack", "No stack is chosen"),
+        ({"stack": "gone"}, "image", "'gone' is gone"),
+        ({"psf": "gone"}, "psf", "'gone' is gone"),
+        ({"stack": "plain"}, "voxel", "no size along z, y and x"),
+        ({"stack": "half"}, "voxel", "no size along z)"),
+        ({"stack": "colour"}, "stack", "colour picture"),
+        ({"stack": "views"}, "stack", "light field"),
+        ({"stack": "deep"}, "stack", "axes"),
+        ({"region_um": (100.0, 100.0, 120.0, 120.0)}, "region", "outside the stack"),
+        ({"stack": "turned", "region_um": (0.0, 0.0, 1.0, 1.0)}, "region", "turned"),
+    ],
+)
+def test_stack_problems(stacks: Any, on_stacks: Any, change: dict[str, Any], field: str, words: str) -> None:
+    wish = replace(ReconstructState(method="fake", stack="cells"), **change)
+    (found,) = problems(resolve(wish, stacks, on_stacks))
+    assert found.field == field
+    assert words in str(found)
+    assert found.remedy
+
+
+def test_planes_and_axes_that_carry_nothing(stacks: Any, on_stacks: Any) -> None:
+    for name, dims in (("plane", ("y", "x")), ("thin", ("z", "y", "x"))):
+        request = resolve(ReconstructState(method="fake", stack=name), stacks, on_stacks)
+        assert isinstance(request, Request)
+        assert request.inputs["image"].dims == dims
+
+
+def test_region_of_a_stack_is_in_its_own_pixels(stacks: Any, on_stacks: Any) -> None:
+    wish = ReconstructState(method="fake", stack="cells", region_um=(10.4, -3.0, 11.0, 50.0))
+    request = resolve(wish, stacks, on_stacks)
+    assert isinstance(request, Request)
+    assert request.region_px == (4, 5, 11, 30)
+    assert field_um(request) == pytest.approx((10.4, -3.0, 11.1, 2.0))
+
+
+def test_stack_in_words(stacks: Any) -> None:
+    image = stack_of(stacks["cells"])
+    assert not isinstance(image, Problem)
+    assert stack_words(image).startswith("6 planes of 20 \N{MULTIPLICATION SIGN} 30 pixels, 0.5 ")
+    assert "0.1 \N{MULTIPLICATION SIGN} 0.2" in stack_words(image)
+    plain = stack_of(stacks["plain"])
+    assert not isinstance(plain, Problem)
+    assert stack_words(plain).endswith("distance not known, pixel size not known")
+    movie = plain.expand_dims(t=3)
+    assert stack_words(movie).startswith("3 frames, each 6 planes")

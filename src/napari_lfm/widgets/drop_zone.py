@@ -23,9 +23,14 @@ class DropZone(QFrame):
 
     files_chosen = Signal(list)
 
-    def __init__(self, text: str, parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        text: str,
+        parent: QWidget | None = None,
+        what: str = "Open light field, white and dark frame",
+    ) -> None:
         super().__init__(parent)
-        self._hovered = False
+        self._hovered, self._what = False, what
         self.setAcceptDrops(True)
         self.setToolTip(
             "Files dropped here are opened with sizes in micrometres, whatever readers are installed."
@@ -41,9 +46,7 @@ class DropZone(QFrame):
 
     def ask(self) -> None:
         """Let the user choose files in a dialog."""
-        names, _ = QFileDialog.getOpenFileNames(
-            self, "Open light field, white and dark frame", "", FILE_FILTER
-        )
+        names, _ = QFileDialog.getOpenFileNames(self, self._what, "", FILE_FILTER)
         if names:
             self.files_chosen.emit([Path(name) for name in names])
 

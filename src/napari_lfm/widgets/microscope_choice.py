@@ -71,10 +71,19 @@ class MicroscopeChoice:
     box : MicroscopeBox
     follow : callable
         Called after a microscope came out of a dialog, also where the session had it already.
+    lightfield_only : bool
+        List microscopes with lenslets only; else the wide-field ones come first.
     """
 
-    def __init__(self, panel: Panel, box: MicroscopeBox, follow: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        panel: Panel,
+        box: MicroscopeBox,
+        follow: Callable[[], None],
+        lightfield_only: bool = True,
+    ) -> None:
         self.session, self.box, self._follow = panel.session, box, follow
+        self._lightfield_only = lightfield_only
         box.chosen.connect(self.choose)
         box.edit_button.clicked.connect(self._edit)
         box.wizard_button.clicked.connect(self._new)
@@ -97,16 +106,22 @@ class MicroscopeChoice:
     def show(self) -> None:
         """List what there is, and say what is chosen."""
         own = [(name, name) for name in user_microscope_names()]
-        presets = [(name, name) for name in preset_names(lightfield_only=True)]
+        names = preset_names(lightfield_only=self._lightfield_only)
+        if not self._lightfield_only:
+            with_lenslets = preset_names(lightfield_only=True)
+            names = tuple(sorted(names, key=lambda name: name in with_lenslets))
+        presets = [(name, name) for name in names]
         chosen = self.session.microscope
         groups = [("Your own microscope", own), ("A published microscope", presets)]
         if chosen is not None and (chosen.name, chosen.name) not in own + presets:
             groups.insert(0, ("In this session only", [(f"{chosen.name} (this session)", chosen.name)]))
         self.box.show_microscopes(groups, "" if chosen is None else chosen.name)
         self.box.text.show_text(
-            "Not in the list? Enter yours with 'From data sheet...'."
-            if chosen is None
-            else microscope_line(chosen)
+            microscope_line(chosen)
+            if chosen is not None
+            else "Not in the list? Enter yours with 'From data sheet...'."
+            if self._lightfield_only
+            else "Not in the list? Take the nearest and change it with 'Edit...'."
         )
 
     def _use(self, microscope: Microscope) -> None:

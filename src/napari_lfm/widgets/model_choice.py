@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_lfm.networks.card import WEIGHTS_FILE
-from napari_lfm.networks.fit import check_card
+from napari_lfm.networks.fit import Fit, check_card
 from napari_lfm.optics.microscope import nearest_odd
 from napari_lfm.widgets.fields import MICROMETRES
 from napari_lfm.widgets.texts import coloured, size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from napari_lfm.lightfield.lattice import Lattice
     from napari_lfm.networks.card import ModelCard
@@ -85,32 +85,65 @@ def pixels_per_lenslet(
     return None if microscope is None else microscope.n_pixels
 
 
+def fit_stack(card: ModelCard, microscope: Microscope | None, voxel_um: float | None) -> Fit:
+    """Return how a model of a method for stacks suits a recording: by objective, colour and pixel.
+
+    The lenslets of a light-field microscope do not count, as a stack was taken without them; nor does its
+    camera where the stack's own pixel is known.
+    """
+    if microscope is None or card.microscope is None:
+        who = "No microscope is chosen" if microscope is None else "The card does not say its microscope"
+        return Fit("matches", (f"{who}, so that the optics could not be compared.",))
+    pixel = microscope.object_pixel_um if voxel_um is None else voxel_um
+    camera = microscope.camera.model_copy(
+        update={"pixel_um": pixel * microscope.objective.magnification, "relay_magnification": 1.0}
+    )
+    seen = microscope.model_copy(update={"lenslets": None, "camera": camera})
+    return check_card(card, seen)
+
+
 def offers(
-    entries: Sequence[ModelEntry], microscope: Microscope | None, n_pixels: int | None = None
+    entries: Sequence[ModelEntry],
+    microscope: Microscope | None,
+    n_pixels: int | None = None,
+    fit: Callable[[ModelCard], Fit] | None = None,
 ) -> list[Offer]:
-    """Return models with their fit, the best first; the order within a fit is that of `best_model`."""
+    """Return models with their fit, the best first; the order within a fit is that of `best_model`.
+
+    With `fit`, that is asked; methods that take stacks do not need a microscope to choose a model.
+    """
     found: list[Offer] = []
     seen: set[str] = set()
     for entry in entries:
         name = entry.card.id.lower()
         key = str(entry.folder) if name in seen else entry.card.id
         seen.add(name)
-        found.append(_offer(entry, key, microscope, n_pixels))
+        found.append(_offer(entry, key, microscope, n_pixels, fit))
     found.sort(key=lambda o: o.entry.preference, reverse=True)
     found.sort(key=lambda o: _ORDER.index(o.verdict))
     return found
 
 
-def _offer(entry: ModelEntry, key: str, microscope: Microscope | None, n_pixels: int | None) -> Offer:
+def _offer(
+    entry: ModelEntry,
+    key: str,
+    microscope: Microscope | None,
+    n_pixels: int | None,
+    fit: Callable[[ModelCard], Fit] | None,
+) -> Offer:
     if entry.source == "remote":
         return Offer(entry, key, "remote", ("It is not on this machine yet.",))
     if entry.problem:
         return Offer(entry, key, "broken", (entry.problem,))
-    if microscope is None:
+    if microscope is None and fit is None:
         return Offer(entry, key, "unknown")
-    fit = check_card(entry.card, microscope, n_pixels)
-    unchecked = fit.verdict == "matches" and entry.card.microscope is None
-    return Offer(entry, key, "unchecked" if unchecked else fit.verdict, fit.reasons, fit.z_scale)
+    if fit is not None:
+        found = fit(entry.card)
+    else:
+        assert microscope is not None
+        found = check_card(entry.card, microscope, n_pixels)
+    unchecked = found.verdict == "matches" and (entry.card.microscope is None or microscope is None)
+    return Offer(entry, key, "unchecked" if unchecked else found.verdict, found.reasons, found.z_scale)
 
 
 def fit_html(offer: Offer) -> str:

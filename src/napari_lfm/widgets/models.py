@@ -16,6 +16,7 @@ from napari_lfm.widgets.model_choice import (
     Offer,
     card_html,
     fit_html,
+    fit_stack,
     offers,
     parameters_of,
     pixels_per_lenslet,
@@ -29,6 +30,8 @@ from napari_lfm.widgets.texts import coloured
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from napari_lfm.networks.card import ModelCard
+    from napari_lfm.networks.fit import Fit
     from napari_lfm.widgets.panel import Panel
 
 _NO_MODEL = (
@@ -45,11 +48,20 @@ class Models:
     view : ModelBox
     changed : callable
         Called when another model is chosen, or the user has agreed to something.
+    voxel_um : callable, optional
+        Returns the pixel of the chosen stack, for methods that work on stacks; None while not known.
     """
 
-    def __init__(self, panel: Panel, view: ModelBox, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        panel: Panel,
+        view: ModelBox,
+        changed: Callable[[], None],
+        voxel_um: Callable[[], float | None] | None = None,
+    ) -> None:
         self.panel, self.view, self.session = panel, view, panel.session
-        self._changed = changed
+        self._changed, self._voxel_um = changed, voxel_um
+        self._runner: Any = None
         self.method = ""
         self._entries: list[ModelEntry] = []
         self.offers: list[Offer] = []
@@ -71,9 +83,10 @@ class Models:
         view.setVisible(False)
 
     # ------------------------------------------------------------------- which
-    def use(self, method: str) -> None:
-        """Offer the models of a method; an empty id hides the box."""
+    def use(self, method: str, runner: Any = None) -> None:
+        """Offer the models of a method; an empty id hides the box. `runner` is the method itself."""
         self.method, self._wanted, self.offers = method, "", []
+        self._runner = runner
         self.view.setVisible(bool(method))
         self.view.text.show_text("")
         self.reload()
@@ -89,7 +102,7 @@ class Models:
         if not self.method:
             return
         before = self.chosen
-        self.offers = offers(self._entries, self.session.microscope, self._n_pixels())
+        self.offers = offers(self._entries, self.session.microscope, self._n_pixels(), self._fit())
         if self._wanted and all(o.key != self._wanted for o in self.offers):
             self._wanted = ""
         self._show()
@@ -131,7 +144,7 @@ class Models:
         if not self.method or self.agreed:
             return None
         return Problem(
-            "The model was trained for slightly different light fields.",
+            "The model was trained for slightly different recordings.",
             "Tick the box below the model to use it all the same.",
             field="model",
         )
@@ -142,7 +155,20 @@ class Models:
         offer = self.chosen
         return {} if offer is None else parameters_of(offer)
 
+    def _fit(self) -> Callable[[ModelCard], Fit] | None:
+        """Return what holds a card against the recording, None for that of light fields."""
+        if getattr(self._runner, "input_kind", "lightfield") == "lightfield":
+            return None
+        microscope = self.session.microscope
+        voxel_um = self._voxel_um() if self._voxel_um is not None else None
+        own = getattr(self._runner, "fit_card", None)
+        if own is not None:  # the method knows best what its networks can bear
+            return lambda card: own(card, microscope, voxel_um)
+        return lambda card: fit_stack(card, microscope, voxel_um)
+
     def _n_pixels(self) -> int | None:
+        if self._fit() is not None:
+            return None
         s = self.session
         layer = s.input("lightfield")
         lattice = s.lattice

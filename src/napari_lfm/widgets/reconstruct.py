@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QTimer
 from qtpy.QtGui import QKeySequence
 
 from napari_lfm._settings import apply_cache_limit, load_settings
-from napari_lfm.methods.base import Method, Request, get_method, method_ids
 from napari_lfm.widgets.models import Models
 from napari_lfm.widgets.panel import Panel
-from napari_lfm.widgets.preload import import_torch_gently
 from napari_lfm.widgets.qt import QShortcut
-from napari_lfm.widgets.reconstruct_trained import (
-    LABELS,
-    MODEL_FIELDS,
-    guess_microscope,
-    needs_model,
-    passed_words,
-)
+from napari_lfm.widgets.reconstruct_plan import Planned, load_methods, plan
+from napari_lfm.widgets.reconstruct_trained import LABELS, MODEL_FIELDS, needs_model, passed_words
 from napari_lfm.widgets.reconstruct_view import ReconstructView
 from napari_lfm.widgets.region import RegionTool
 from napari_lfm.widgets.resolve import field_um, microscope_problems, resolve
+from napari_lfm.widgets.resolve_stack import stack_html
 from napari_lfm.widgets.result_layers import ResultLayers
 from napari_lfm.widgets.results import ResultActions, input_name
 from napari_lfm.widgets.runner import Outcome, Runner
+from napari_lfm.widgets.stack_input import StackInput
 from napari_lfm.widgets.state import ROLES, ReconstructState
 from napari_lfm.widgets.texts import estimate_html, figures_html, outcome_words, understood_html
 
@@ -35,43 +30,12 @@ if TYPE_CHECKING:
 
     from napari_lfm.core.events import Progress
     from napari_lfm.core.problems import Estimate, Problem
+    from napari_lfm.methods.base import Method, Request
     from napari_lfm.optics.microscope import Microscope
     from napari_lfm.widgets.runner import ReadyPreview
 
 TITLE = "Reconstruct"
 _PAUSE_MS = 250
-
-
-def load_methods() -> dict[str, Method]:
-    """Import every method (worker thread: they bring torch with them)."""
-    import_torch_gently()
-    every = {name: get_method(name) for name in method_ids()}
-    return {name: method for name, method in every.items() if getattr(method, "makes", "volume") == "volume"}
-
-
-@dataclass(frozen=True)
-class Planned:
-    """What was found out about a request before it runs; no estimate where it cannot."""
-
-    problems: list[Problem]
-    estimate: Estimate | None
-    device: str
-    microscope: Microscope | None = None
-
-
-def plan(method: Method, request: Request) -> Planned:
-    """Return problems, estimate and device of a request, and the microscope it means (worker thread)."""
-    from napari_lfm.core.devices import pick_device
-
-    device = str(pick_device(request.device))
-    if request.microscope is None:
-        request, notes = guess_microscope(method, request)
-        if request.microscope is not None:
-            return Planned(notes, None, device, request.microscope)
-    problems = method.check(request)
-    if any(p.severity == "error" for p in problems):
-        return Planned(problems, None, device)
-    return Planned(problems, method.estimate(request), device)
 
 
 class ReconstructController:
@@ -88,12 +52,13 @@ class ReconstructController:
         self.region = RegionTool(self.session.viewer, self._region_changed)
         self.outcome: Outcome | None = None
         self.ready = False
-        self._planned_for: tuple[ReconstructState, list[int], bool] | None = None
+        self._planned_for: tuple[Any, ...] | None = None
         self._guessed: tuple[Microscope, list[Problem]] | None = None
         self.expected: Estimate | None = None
         self._suggested: dict[str, Any] = {}
         self._suggested_for: dict[str, Any] | None = None
-        self.models = Models(panel, view.models, self._model_changed)
+        self.stack = StackInput(panel, view.stack, self._stack_changed)
+        self.models = Models(panel, view.models, self._model_changed, self.stack.voxel_um)
         self._pause = QTimer(panel)
         self._pause.setSingleShot(True)
         self._pause.setInterval(_PAUSE_MS)
@@ -142,16 +107,27 @@ class ReconstructController:
             return
         self.view.summary.show_text(self.method.summary)
         trained = needs_model(self.method)
+        self.view.show_region(getattr(self.method, "takes_region", True))
         self.view.show_form(
             self.method.Parameters,
             labels=LABELS.get(name),
             none_texts=MODEL_FIELDS if trained else None,
         )
         self._suggested, self._suggested_for = {}, None
-        self.models.use(name if trained else "")
+        self.stack.use(self.method)
+        self.models.use(name if trained else "", self.method)
         if trained:
             self._follow_model()
         self._suggest()
+        self._schedule()
+
+    @property
+    def works_on_stacks(self) -> bool:
+        """Whether the chosen method takes stacks, not light fields."""
+        return self.method is not None and self.method.input_kind == "stack"
+
+    def _stack_changed(self) -> None:
+        self.models.refresh()
         self._schedule()
 
     def _model_changed(self) -> None:
@@ -170,7 +146,7 @@ class ReconstructController:
         suggest, form = getattr(self.method, "suggest", None), self.view.form
         if suggest is None or form is None or self.session.microscope is None:
             return
-        if not microscope_problems(self.session.microscope):
+        if self.works_on_stacks or not microscope_problems(self.session.microscope):
             now = form.values()
             if all(now.get(name) == value for name, value in self._suggested.items()):
                 self._suggested = suggest(self.session.microscope)
@@ -194,6 +170,8 @@ class ReconstructController:
             lightfield=session.input_name("lightfield"),
             white=session.input_name("white"),
             dark=session.input_name("dark"),
+            stack=self.stack.name,
+            psf=self.stack.psf_name,
             microscope=session.microscope,
             lattice=session.lattice,
             parameters=view.form.values() if view.form is not None else {},
@@ -213,12 +191,12 @@ class ReconstructController:
         self._show_buttons()
         self._pause.start()
 
-    def _circumstances(self) -> tuple[ReconstructState, list[int], bool]:
+    def _circumstances(self) -> tuple[Any, ...]:
         """Return all that a plan depends on, to compare."""
         session = self.session
         layers = [session.input(role) for role in ROLES]
         known = [0 if layer is None else id(layer.data) for layer in layers]
-        return self.state(), known, self.models.agreed
+        return self.state(), known, self.models.agreed, self.stack.circumstances()
 
     def prepare(self) -> None:
         """Find out, off the GUI thread, what a run would do; enable Run where it can."""
@@ -232,7 +210,8 @@ class ReconstructController:
             self._not_ready(*request)
             return
         self._planned_for = self._circumstances()
-        self.view.understood.show_text(understood_html(request))
+        words = stack_html if self.works_on_stacks else understood_html
+        self.view.understood.show_text(words(request))
         self.background.submit("plan", lambda: plan(method, request), self._planned, self._not_ready)
 
     def _planned(self, found: Planned) -> None:
@@ -298,8 +277,9 @@ class ReconstructController:
         method = self.methods[request.method]
         apply_cache_limit(load_settings())
         expected = self.expected if self.ready else None
-        maker = method.title.partition(" ")[0] if needs_model(method) else ""
-        self.layers.begin(input_name(request), go_on, expected, field_um(request), maker)
+        maker = getattr(method, "maker", method.title.partition(" ")[0] if needs_model(method) else "")
+        world = self.stack.world() if method.input_kind == "stack" else {}
+        self.layers.begin(input_name(request), go_on, expected, field_um(request), maker, world)
         self.view.run_row.show_start(keep_curve=go_on)
         self.runner.start(method, request)
 
@@ -339,7 +319,7 @@ class ReconstructController:
 
     # ------------------------------------------------------------------- region
     def _draw_region(self) -> None:
-        layer = self.session.input("lightfield")
+        layer = self.stack.layer if self.works_on_stacks else self.session.input("lightfield")
         extent = 100.0
         if layer is not None:
             corners = layer.extent.world

@@ -19,6 +19,7 @@ from napari_lfm.widgets.models_view import ModelBox
 from napari_lfm.widgets.parts import Fold, WrappedLabel, button, row, scrolled, section
 from napari_lfm.widgets.qt import Signal
 from napari_lfm.widgets.run_row import RunRow
+from napari_lfm.widgets.stack_view import StackBox
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -83,6 +84,8 @@ class ReconstructView(QWidget):
         self._method_layout.addWidget(self.method_combo)
         self.summary = WrappedLabel()
         self._method_layout.addWidget(self.summary)
+        self.stack = StackBox()
+        self._method_layout.addWidget(self.stack)
         self.models = ModelBox()
         self._method_layout.addWidget(self.models)
         self._form_place = QVBoxLayout()
@@ -94,7 +97,7 @@ class ReconstructView(QWidget):
         self._column.addWidget(box)
 
     def _build_region(self) -> None:
-        box, layout = section("Region")
+        self.region_box, layout = section("Region")
         self.whole_button = QRadioButton("whole field")
         self.drawn_button = QRadioButton("drawn rectangle")
         self.drawn_button.setToolTip("A small region first is the fastest way to find good settings")
@@ -102,11 +105,11 @@ class ReconstructView(QWidget):
         group = QButtonGroup(self)
         group.addButton(self.whole_button)
         group.addButton(self.drawn_button)
-        self.draw_button = button("Draw...", "Draw one rectangle over the light field")
+        self.draw_button = button("Draw...", "Draw one rectangle over the image")
         layout.addWidget(self.whole_button)
         layout.addLayout(row(self.drawn_button, self.draw_button, stretch=0))
         self.drawn_button.toggled.connect(lambda _: self.changed.emit())
-        self._column.addWidget(box)
+        self._column.addWidget(self.region_box)
 
     def _build_machine(self) -> None:
         content = QWidget()
@@ -145,7 +148,11 @@ class ReconstructView(QWidget):
             "Check (re-project)",
             "Compute the light field that this volume would give, and lay it over the measured one",
         )
-        layout.addLayout(row(self.save_button, self.check_button))
+        self.compare_stacks_button = button(
+            "Compare...", "Sharpness against depth, error map, and side by side with other stacks"
+        )
+        self.compare_stacks_button.setVisible(False)
+        layout.addLayout(row(self.save_button, self.check_button, self.compare_stacks_button))
         self.python_button = button("Copy as Python", "A script that repeats this run")
         self.command_button = button("Copy as command", "A command line that repeats this run")
         layout.addLayout(row(self.python_button, self.command_button))
@@ -207,6 +214,17 @@ class ReconstructView(QWidget):
         self.form = ModelForm(model, values, labels=labels, none_texts=none_texts)
         self.form.changed.connect(self.changed)
         self._form_place.addWidget(self.form)
+
+    def show_region(self, possible: bool) -> None:
+        """Offer a part of the field, where the method can take one."""
+        self.region_box.setVisible(possible)
+        if not possible:
+            self.whole_button.setChecked(True)
+
+    def show_check(self, possible: bool) -> None:
+        """Offer to re-project the result: a light field can be computed from a volume, a stack needs none."""
+        self.check_button.setVisible(possible)
+        self.compare_stacks_button.setVisible(not possible)
 
     def show_result(self, text: str) -> None:
         """Offer what can be done with a result; an empty text hides it."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from napari_lfm.core.labelled import labelled
+from napari_lfm.core.labelled import labelled, origin_of, spacing_of
 from napari_lfm.core.problems import Problem, RequestError
 from napari_lfm.methods.base import Method, Request, get_method, make_parameters
+from napari_lfm.widgets.resolve_stack import resolve_stack
 from napari_lfm.widgets.state import ROLE_TITLES, LayerInfo, ReconstructState, Role
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def resolve(
         parameters = make_parameters(chosen, state.parameters)
     except RequestError as error:
         return [Problem(error.message, error.remedy, field="parameters")]
+    if chosen.input_kind == "stack":
+        return resolve_stack(state, layers, parameters)
 
     problems: list[Problem] = []
     inputs: dict[str, xr.DataArray] = {}
@@ -248,9 +251,12 @@ def region_px(
 
 def field_um(request: Request) -> tuple[float, float, float, float] | None:
     """Return the part of the world ``(y0, x0, y1, x1)`` that a request works on; None where unknown."""
-    image, microscope = request.inputs["image"], request.microscope
-    if image.dims[-2:] != ("y", "x") or microscope is None:
+    image = request.inputs["image"]
+    if image.dims[-2:] != ("y", "x") or "affine_um" in image.attrs:
+        return None
+    step, start = spacing_of(image), origin_of(image)
+    if not {"y", "x"} <= step.keys():
         return None
     y0, x0, y1, x1 = request.region_px or (0, 0, *_frame_shape(image))
-    pixel = microscope.object_pixel_um
-    return y0 * pixel, x0 * pixel, y1 * pixel, x1 * pixel
+    (dy, dx), (top, left) = ((of.get("y", 0.0), of.get("x", 0.0)) for of in (step, start))
+    return top + y0 * dy, left + x0 * dx, top + y1 * dy, left + x1 * dx

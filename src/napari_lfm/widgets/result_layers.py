@@ -10,6 +10,7 @@ from qtpy.QtCore import QTimer
 
 from napari_lfm.core.labelled import SPATIAL
 from napari_lfm.io.layers import layer_data_from
+from napari_lfm.io.units import length_in_um, time_in_s
 from napari_lfm.widgets.runner import contrast_limits
 from napari_lfm.widgets.session import bare, update_record
 from napari_lfm.widgets.state import METADATA_KEY
@@ -49,6 +50,34 @@ def _set_limits(layer: Image, limits: tuple[float, float]) -> None:
     layer.contrast_limits = limits
 
 
+def in_world(image: xr.DataArray, world: Mapping[str, str]) -> xr.DataArray:
+    """Return a result with its axes in the order of its input's layer, where it has the same ones."""
+    order = [d for d in world if d in image.dims]
+    if len(order) < image.ndim or order == list(image.dims) or "affine_um" in image.attrs:
+        return image
+    return image.transpose(*order)
+
+
+def in_units(arguments: dict[str, Any], world: Mapping[str, str]) -> dict[str, Any]:
+    """Return layer arguments in the units of the input's layer, so that both lie in one world.
+
+    Results are in micrometres and seconds. What a layer without units has for scale is taken to be those.
+    """
+    dims = arguments["axis_labels"]
+    units, factors = list(arguments["units"]), []
+    for at, dim in enumerate(dims):
+        wanted, known = world.get(dim, units[at]), length_in_um if dim in SPATIAL else time_in_s
+        each = known(wanted) if known(units[at]) is not None else None
+        factors.append(1.0 if each is None else each)
+        units[at] = wanted
+    out = {**arguments, "units": tuple(units)}
+    if "affine" in out:
+        return arguments
+    for key in ("scale", "translate"):
+        out[key] = tuple(v / f for v, f in zip(out[key], factors, strict=True))
+    return out
+
+
 class ResultLayers:
     """Shows previews and results of one run after the other in a viewer.
 
@@ -60,6 +89,7 @@ class ResultLayers:
         self._viewer = viewer
         self._layers: dict[str, Image] = {}
         self._base = self._maker = ""
+        self._world: Mapping[str, str] = {}
         self._newest = 0
         self._waiting: Image | None = None
         self._placed = False
@@ -71,14 +101,17 @@ class ResultLayers:
         expected: Estimate | None = None,
         field_um: tuple[float, float, float, float] | None = None,
         maker: str = "",
+        world: Mapping[str, str] | None = None,
     ) -> None:
         """Prepare for a run; with `go_on` the layers of the last one are taken up again.
 
         Where the shape to come is known, and the field ``(y0, x0, y1, x1)`` that it covers, an empty,
         clear layer is added now: adding and first drawing a layer takes napari 0.2 s, filling one 0.01 s,
-        and nothing is to jerk during the run. `maker` goes before the layers' names.
+        and nothing is to jerk during the run. `maker` goes before the layers' names. `world` has the unit of
+        every axis of the input's layer, in its order, where results are to be like that.
         """
         self._base, self._maker, self._newest = base, maker, 0
+        self._world = world or {}
         if not go_on:
             for name in self._layers:  # the new volume lies in the same place as the old one
                 old = self.layer(name)
@@ -86,6 +119,8 @@ class ResultLayers:
                     old.visible = False
             self._layers = {}
             self._waiting = None
+            if self._world:  # an empty layer in another place would move the sliders of the stack
+                return
             if expected is not None and field_um is not None and expected.output_dims[-2:] == ("y", "x"):
                 self._prepare(expected, field_um)
 
@@ -126,11 +161,12 @@ class ResultLayers:
     def show_preview(self, ready: ReadyPreview) -> None:
         """Show a preview, unless the user has deleted its layer."""
         name, waiting = ready.preview.name, self._waiting
+        image = in_world(ready.preview.image, self._world)
         if name in self._layers and not self._present(self._layers[name]):
             return
-        if waiting is not None and not self._placed and self._fits(waiting, ready.preview.image):
+        if waiting is not None and not self._placed and self._fits(waiting, image):
             # the first one in two turns of the event loop: where the layer lies, then what is in it
-            self._place(waiting, ready.preview.image)
+            self._place(waiting, image)
             QTimer.singleShot(0, lambda: self._show_placed(waiting, ready))
             return
         self._show(name, ready.preview.image, ready.limits)
@@ -179,10 +215,12 @@ class ResultLayers:
     def _show(
         self, name: str, image: xr.DataArray, limits: tuple[float, float] | None, visible: bool = True
     ) -> None:
-        layer = self.layer(name)
+        layer, image = self.layer(name), in_world(image, self._world)
         if layer is not None and _alike(tuple(layer.data.shape), image.shape):
+            grown = layer.data.shape != image.shape
             layer.data = image.values
-            self._follow(layer)
+            if grown:
+                self._follow(layer)
             return
         if layer is not None:
             self._viewer.layers.remove(layer)
@@ -206,6 +244,7 @@ class ResultLayers:
             contrast_limits=limits,
             visible=visible,
         )
+        arguments = in_units(arguments, self._world)
         layer = bare(self._viewer.add_image(data, **arguments))
         if not share:
             _set_limits(layer, limits)
@@ -227,7 +266,13 @@ class ResultLayers:
     def _place(self, layer: Image, image: xr.DataArray) -> None:
         _, arguments, _ = layer_data_from(image, role="volume", contrast_limits=(0.0, 1.0))
         # units of z, y, x are right already, and every setting costs a redraw
-        keys = ("scale", "translate", "affine", "metadata", *(("units",) if layer.ndim > 3 else ()))
+        keys = (
+            "scale",
+            "translate",
+            "affine",
+            "metadata",
+            *(("units",) if layer.ndim > 3 or self._world else ()),
+        )
         for key in keys:
             if key in arguments:
                 setattr(layer, key, arguments[key])

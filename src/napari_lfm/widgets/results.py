@@ -17,9 +17,11 @@ from napari_lfm.core.events import Result
 from napari_lfm.core.problems import LfmError
 from napari_lfm.io.provenance import as_command, as_python, make_provenance
 from napari_lfm.io.write import write_result
+from napari_lfm.methods.base import get_method
 from napari_lfm.optics.presets import preset_names, user_microscope_names
 from napari_lfm.widgets.background import problem_of
 from napari_lfm.widgets.compare import Compare
+from napari_lfm.widgets.panel import show_panel
 from napari_lfm.widgets.result_residuals import (
     forget,
     judge,
@@ -46,9 +48,17 @@ _SAVE_FILTER = "OME-TIFF (*.tif);;OME-Zarr (*.ome.zarr)"
 
 
 def input_name(request: Request) -> str:
-    """Return the name of the light field of a request, empty where it has none."""
+    """Return the name of the image of a request, empty where it has none."""
     name = request.inputs["image"].name
     return "" if name is None else str(name)
+
+
+def works_on_stack(request: Request) -> bool:
+    """Return whether a request is for a method that takes stacks: no light field to compare with."""
+    try:
+        return get_method(request.method).input_kind == "stack"
+    except LfmError:  # a method of somebody else's
+        return "z" in request.inputs["image"].dims
 
 
 def result_of(outcome: Outcome) -> Result:
@@ -79,6 +89,7 @@ def result_of(outcome: Outcome) -> Result:
             region_px=request.region_px,
             layout=request.layout,
             model=preview.provenance.get("model"),
+            input_kind="stack" if works_on_stack(request) else "lightfield",
             stopped=True,
         )
     )
@@ -100,6 +111,7 @@ class ResultActions:
         self._to_judge: list[Image] = []
         view.save_button.clicked.connect(self.ask_save)
         view.check_button.clicked.connect(self.check)
+        view.compare_stacks_button.clicked.connect(self.compare_stacks)
         view.python_button.clicked.connect(self.copy_python)
         view.command_button.clicked.connect(self.copy_command)
         view.contrast_button.clicked.connect(layers.fit_contrast)
@@ -123,13 +135,15 @@ class ResultActions:
         image = result.outputs[result.primary]
         text = shape_text(image) if isinstance(image, xr.DataArray) else f"{len(image)} points"
         self.view.show_result(f"<b>{result.primary}:</b> {text}")
+        on_stack = self.outcome is not None and works_on_stack(self.outcome.request)
+        self.view.show_check(possible=not on_stack)
         self._layer = layer = self.layers.layer(result.primary)
         if layer is not None:
             forget(layer)
             if self.outcome is not None and self.outcome.result is None:
                 update_record(layer, provenance=result.provenance)
             figures = result.provenance.get("figures") or {}
-            if "relative_residual" in figures and "expected_noise" in figures:
+            if not on_stack and "relative_residual" in figures and "expected_noise" in figures:
                 judge(layer, figures["relative_residual"], figures["expected_noise"])
                 self.view.check_text.show_text(f"<b>{figures.get('message', '')}</b>")
         self.show_residuals()
@@ -141,7 +155,8 @@ class ResultActions:
     # --------------------------------------------------------------------- save
     def _stem(self) -> str:
         name = "" if self.outcome is None else input_name(self.outcome.request)
-        return f"{name or 'lightfield'}-volume".replace("/", "-")
+        what = "volume" if self.result is None else self.result.primary
+        return f"{name or 'image'}-{what}".replace("/", "-")
 
     def ask_save(self) -> None:
         """Ask for a file, then save."""
@@ -174,6 +189,15 @@ class ResultActions:
     def _tell_save(self, problem: Problem) -> None:
         self.view.save_button.setEnabled(True)
         self.view.save_text.show_problems([problem])
+
+    def compare_stacks(self) -> None:
+        """Open the panel that holds stacks against each other, with the last input and result in it."""
+        from napari_lfm.widgets.compare_stacks import TITLE, CompareStacksWidget
+
+        panel = show_panel(self.viewer, TITLE, CompareStacksWidget)
+        assert isinstance(panel, CompareStacksWidget)
+        if self.outcome is not None and self._layer is not None:
+            panel.controller.propose(input_name(self.outcome.request), self._layer)
 
     # -------------------------------------------------------------------- check
     def check(self) -> None:

@@ -47,6 +47,14 @@ def layer_info(layer: Image) -> LayerInfo:
         rgb=bool(layer.rgb),
         path=str(layer_record(layer).get("source") or layer.source.path or ""),
         metadata=layer_record(layer),
+        placement={
+            "scale": tuple(layer.scale),
+            "translate": tuple(layer.translate),
+            "affine": layer.affine.affine_matrix,
+            "rotate": layer.rotate,
+            "shear": layer.shear,
+            "units": tuple(map(str, layer.units)),
+        },
     )
 
 
@@ -158,6 +166,8 @@ class Session:
         So layers count that another reader, the sample menu or a closed panel has left.
         """
         for layer in self.candidates():
+            if "z" in layer.axis_labels:  # a stack, whatever it is called
+                continue
             known = layer_record(layer).get("role")
             role = known if known in ROLES else guess_role(layer.name) if known in (None, "image") else None
             if role is not None and role not in self._inputs and layer not in self._inputs.values():

@@ -40,6 +40,9 @@ class LayerInfo:
         File that it came from, empty when unknown.
     metadata : mapping
         ``layer.metadata["napari_lfm"]``, empty for layers of other readers.
+    placement : mapping
+        Where the layer lies: ``scale``, ``translate``, ``affine``, ``rotate``, ``shear`` and ``units``, as
+        layers have them; empty means index space.
     """
 
     name: str
@@ -48,6 +51,7 @@ class LayerInfo:
     rgb: bool = False
     path: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    placement: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -65,6 +69,8 @@ class ReconstructState:
         Method id, empty when none is chosen.
     lightfield, white, dark : str
         Names of the input layers; empty for none.
+    stack, psf : str
+        Likewise, for methods that work on stacks.
     microscope : Microscope or None
     lattice : Lattice or None
         None lets the method find the lenslets by itself.
@@ -85,6 +91,8 @@ class ReconstructState:
     lightfield: str = ""
     white: str = ""
     dark: str = ""
+    stack: str = ""
+    psf: str = ""
     microscope: Microscope | None = None
     lattice: Lattice | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
