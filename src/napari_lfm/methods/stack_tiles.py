@@ -119,6 +119,9 @@ def plan_tiling(
     wanted_across : int
         Core across that the user wants, 0 for the largest.
     """
+    # poolings of a tile must fall where those of the whole stack do
+    halo = tuple(-(-h // m) * m for h, m in zip(halo, multiple, strict=True))  # type: ignore[assignment]
+    wanted_across = -(-wanted_across // multiple[1]) * multiple[1]
     ramp = tuple(h // 2 for h in halo)
     cores = [wanted_across] if wanted_across else _down_from(most_across, multiple[1])
     depths = [shape[0], *(d for d in _down_from(shape[0] // 2, multiple[0]) if d >= 8)]

@@ -68,7 +68,7 @@ class WfconTuning(BaseModel):
     """Weight of the features."""
     vgg_slices: int = Field(default=2, ge=0, le=1000)
     """Slices of a patch that features are compared on; 0: all."""
-    compressed: float = Field(default=1.0, ge=0, le=1e4)
+    compressed: float = Field(default=0.5, ge=0, le=1e4)
     """Weight of the absolute difference of square roots, for what is dim; 0 in the paper."""
     gan_after: int = Field(default=0, ge=0)
     """Steps before the discriminator is listened to."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Profile = Literal["modern", "paper"]
 MODERN_WIDTHS = (16, 32, 64, 96, 128)
-MODERN_BANDS = (8, 32)
+MODERN_BANDS = (8, 24, 64)
 BAND_GAIN, BAND_FLOOR = 4.0, 0.02
 PAPER_BASE = 32
 PAPER_LEVELS = 4
@@ -107,7 +107,7 @@ class WfconNet(nn.Module):
     bands : sequence of int
         Not in the paper: the network is also shown what rises above its surroundings, so many pixels across,
         over the square root of their brightness, so that dim structures in haze stand out as far as their
-        noise lets them. Default (8, 32) in the modern profile, none in the paper's and the flat one's.
+        noise lets them. Default (8, 24, 64) in the modern profile, none in the paper's and the flat one's.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class WfconNet(nn.Module):
             # two convolutions down and two up at this level, and what upsampling and pooling spill over
             z += (5 if step_z > 1 else 4) * step_z
             across += 5 * step
-        across += self.fold + 2 * max(self.bands, default=0)
+        across += self.fold + 3 * max(self.bands, default=0) // 2
         return (self.planes // 2 if self.flat else z + 1), across, across
 
     @property
@@ -299,12 +299,18 @@ def _band(stack: torch.Tensor, size: int) -> torch.Tensor:
     """Return what rises above its surroundings across, over the square root of their brightness."""
     b, c, z, y, x = stack.shape
     flat = stack.float().reshape(b * c * z, 1, y, x)
-    around = flat
-    half = [min(size // 2, n - 1) for n in (y, x)]
-    for _ in range(2):  # two boxes make a triangle: smooth enough, and fast however wide
+    # wide surroundings are taken of fewer pixels; their number divides what stacks are padded to
+    step = 1
+    while 16 * step <= size and y % (2 * step) == 0 and x % (2 * step) == 0:
+        step *= 2
+    around = functional.avg_pool2d(flat, step) if step > 1 else flat
+    half = [min(size // (2 * step), n - 1) for n in around.shape[2:]]
+    for _ in range(2):  # two boxes make a triangle: smooth enough
         padded = functional.pad(around, (half[1], half[1], half[0], half[0]), mode="replicate")
         across = functional.avg_pool2d(padded, (1, 2 * half[1] + 1), stride=1)
         around = functional.avg_pool2d(across, (2 * half[0] + 1, 1), stride=1)
+    if step > 1:
+        around = functional.interpolate(around, (y, x), mode="bilinear", align_corners=False)
     rise = BAND_GAIN * (flat - around) * torch.rsqrt(around.clamp(min=0) + BAND_FLOOR)
     return rise.reshape(stack.shape).to(stack.dtype)
 

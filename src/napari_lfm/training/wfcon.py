@@ -67,7 +67,7 @@ class WfconPlan:
     vgg: float = VGG_WEIGHT
     vgg_file: str = ""
     vgg_slices: int = 2
-    compressed: float = 1.0
+    compressed: float = 0.5
     gan_after: int = 0
 
 
