@@ -200,8 +200,7 @@ def test_stack_request(stacks: Any, on_stacks: Any, microscope: Microscope) -> N
     assert image.dims == ("z", "y", "x")
     assert np.shares_memory(image.values, stacks["cells"].data)
     np.testing.assert_allclose(image.coords["y"].values[:2], (10.0, 10.1))
-    # what says no sizes is taken to be sampled like the stack
-    np.testing.assert_allclose(psf.coords["x"].values[:2], (0.0, 0.2))
+    assert (psf.shape, dict(psf.coords)) == ((5, 9, 9), {})  # the method says what it takes for its sizes
     assert request.sources == {"image": "/data/cells.tif"}
     assert (request.model, request.microscope, request.lattice) == ("net", microscope, None)
     # the optics may come from elsewhere: the method says when they are missing
@@ -236,6 +235,9 @@ def test_planes_and_axes_that_carry_nothing(stacks: Any, on_stacks: Any) -> None
         request = resolve(ReconstructState(method="fake", stack=name), stacks, on_stacks)
         assert isinstance(request, Request)
         assert request.inputs["image"].dims == dims
+    on_stacks.takes_flat_images = False
+    (found,) = problems(resolve(ReconstructState(method="fake", stack="plane"), stacks, on_stacks))
+    assert "no z axis" in found.message
 
 
 def test_region_of_a_stack_is_in_its_own_pixels(stacks: Any, on_stacks: Any) -> None:

@@ -85,7 +85,7 @@ def pixels_per_lenslet(
     return None if microscope is None else microscope.n_pixels
 
 
-def fit_stack(card: ModelCard, microscope: Microscope | None, voxel_um: float | None) -> Fit:
+def fit_stack(card: ModelCard, microscope: Microscope | None, voxel_um: Sequence[float] | None) -> Fit:
     """Return how a model of a method for stacks suits a recording: by objective, colour and pixel.
 
     The lenslets of a light-field microscope do not count, as a stack was taken without them; nor does its
@@ -94,7 +94,7 @@ def fit_stack(card: ModelCard, microscope: Microscope | None, voxel_um: float | 
     if microscope is None or card.microscope is None:
         who = "No microscope is chosen" if microscope is None else "The card does not say its microscope"
         return Fit("matches", (f"{who}, so that the optics could not be compared.",))
-    pixel = microscope.object_pixel_um if voxel_um is None else voxel_um
+    pixel = microscope.object_pixel_um if voxel_um is None else voxel_um[-1]
     camera = microscope.camera.model_copy(
         update={"pixel_um": pixel * microscope.objective.magnification, "relay_magnification": 1.0}
     )

@@ -49,7 +49,7 @@ class Models:
     changed : callable
         Called when another model is chosen, or the user has agreed to something.
     voxel_um : callable, optional
-        Returns the pixel of the chosen stack, for methods that work on stacks; None while not known.
+        Returns the voxel size of the chosen stack, for methods that work on stacks; None while not known.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Models:
         panel: Panel,
         view: ModelBox,
         changed: Callable[[], None],
-        voxel_um: Callable[[], float | None] | None = None,
+        voxel_um: Callable[[], tuple[float, ...] | None] | None = None,
     ) -> None:
         self.panel, self.view, self.session = panel, view, panel.session
         self._changed, self._voxel_um = changed, voxel_um

@@ -107,7 +107,7 @@ class ReconstructController:
             return
         self.view.summary.show_text(self.method.summary)
         trained = needs_model(self.method)
-        self.view.show_region(getattr(self.method, "takes_region", True))
+        self.view.show_region(getattr(self.method, "takes_region", not self.works_on_stacks))
         self.view.show_form(
             self.method.Parameters,
             labels=LABELS.get(name),

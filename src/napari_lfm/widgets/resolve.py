@@ -44,7 +44,7 @@ def resolve(
     except RequestError as error:
         return [Problem(error.message, error.remedy, field="parameters")]
     if chosen.input_kind == "stack":
-        return resolve_stack(state, layers, parameters)
+        return resolve_stack(state, layers, parameters, getattr(chosen, "takes_flat_images", True))
 
     problems: list[Problem] = []
     inputs: dict[str, xr.DataArray] = {}

@@ -6,7 +6,7 @@ import html
 import math
 from typing import TYPE_CHECKING
 
-from napari_lfm.core.labelled import SPATIAL, labelled, origin_of, spacing_of
+from napari_lfm.core.labelled import SPATIAL, origin_of, spacing_of
 from napari_lfm.core.problems import LfmError, Problem
 from napari_lfm.io.layers import image_from_layer_info
 from napari_lfm.methods.base import Request
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 _TIMES = "\N{MULTIPLICATION SIGN}"
 
-SAMPLED_LIKE = "sampled_like_the_stack"
-"""Attribute of a point spread function that says no sizes: it is taken to have the stack's."""
-
 
 def resolve_stack(
-    state: ReconstructState, layers: Mapping[str, LayerInfo], parameters: BaseModel
+    state: ReconstructState,
+    layers: Mapping[str, LayerInfo],
+    parameters: BaseModel,
+    flat_too: bool = True,
 ) -> Request | list[Problem]:
     """Return the request that the state describes, or every problem that keeps it from being one.
 
@@ -39,6 +39,8 @@ def resolve_stack(
         The viewer's image layers by name.
     parameters : BaseModel
         The method's own, validated.
+    flat_too : bool
+        The method also takes single planes.
     """
     problems: list[Problem] = []
     inputs: dict[str, xr.DataArray] = {}
@@ -62,8 +64,14 @@ def resolve_stack(
             sources[key] = layers[name].path
     if "image" in inputs:
         problems += size_problems(inputs["image"])
-        if "psf" in inputs:
-            inputs["psf"] = psf_like(inputs["psf"], inputs["image"])
+        if "z" not in inputs["image"].dims and not flat_too:
+            problems.append(
+                Problem(
+                    f"'{state.stack}' has no z axis, and this method needs a stack of planes.",
+                    "Choose a stack.",
+                    field="stack",
+                )
+            )
     region = None
     if state.region_um is not None and "image" in inputs and not problems:
         found = region_in_stack(state.region_um, inputs["image"])
@@ -133,17 +141,6 @@ def size_problems(image: xr.DataArray) -> list[Problem]:
     ]
 
 
-def psf_like(psf: xr.DataArray, stack: xr.DataArray) -> xr.DataArray:
-    """Return a point spread function with sizes: its own, or the stack's where it says none."""
-    if not unknown_sizes(psf):
-        return psf
-    own, other = spacing_of(psf), spacing_of(stack)
-    spacing = {str(d): own.get(str(d), other.get(str(d), 1.0)) for d in psf.dims}
-    return labelled(
-        psf.data, [str(d) for d in psf.dims], spacing, attrs={**psf.attrs, SAMPLED_LIKE: True}
-    ).rename(psf.name)
-
-
 def region_in_stack(
     region_um: tuple[float, float, float, float], image: xr.DataArray
 ) -> tuple[int, int, int, int] | Problem:
@@ -191,6 +188,7 @@ def stack_words(image: xr.DataArray) -> str:
     Examples
     --------
     >>> import numpy as np
+    >>> from napari_lfm.core.labelled import labelled
     >>> stack_words(labelled(np.zeros((76, 64, 64), "u1"), "zyx", {"z": 0.5, "y": 0.1, "x": 0.1}))[:12]
     '76 planes of'
     """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_lfm.widgets.runner import contrast_limits
 from napari_lfm.widgets.session import bare
 
@@ -45,7 +47,7 @@ class SideBySide:
         if not wanted:
             return
         present = [bare(x) for x in viewer.layers]
-        grid = viewer.grid
+        grid = grid_of(viewer)
         self._before = {
             "grid": (grid.enabled, grid.stride, tuple(grid.shape), grid.spacing),
             "order": present,
@@ -81,7 +83,7 @@ class SideBySide:
         if before is None:
             return
         viewer = self._viewer
-        grid = viewer.grid
+        grid = grid_of(viewer)
         grid.enabled, grid.stride, grid.shape, grid.spacing = before["grid"]
         here = [bare(x) for x in viewer.layers]
         for layer, shown in before["visible"].items():
@@ -108,10 +110,14 @@ class SideBySide:
                 layers.move(now, place)
 
 
+def grid_of(viewer: Viewer) -> Any:
+    """Return the viewer's grid, which napari 0.9 has moved to its canvas."""
+    canvas = getattr(viewer, "canvas", None)
+    return viewer.grid if canvas is None else canvas.grid
+
+
 def _sample(data: Any) -> Any:
     """Return an array in memory that stands for a layer's data: of a lazy one its middle plane."""
-    import numpy as np
-
     if hasattr(data, "dask"):
         data = data[tuple(n // 2 for n in data.shape[:-2])]
     return np.asarray(data)

@@ -15,7 +15,7 @@ from napari_lfm.io.read import read_image
 from napari_lfm.widgets.background import problem_of
 from napari_lfm.widgets.drop_zone import FILE_FILTER
 from napari_lfm.widgets.microscope_choice import MicroscopeChoice
-from napari_lfm.widgets.resolve_stack import SAMPLED_LIKE, psf_like, size_problems, stack_of, stack_words
+from napari_lfm.widgets.resolve_stack import size_problems, stack_of, stack_words
 from napari_lfm.widgets.session import bare, layer_info, layer_record, update_record
 from napari_lfm.widgets.stack_view import AXES, MODEL_PSF, NO_STACK, StackBox, fill
 from napari_lfm.widgets.state import ROLES
@@ -121,10 +121,14 @@ class StackInput:
         """Return the chosen stack as it is understood, None without one."""
         return None if self.layer is None else stack_of(layer_info(self.layer))
 
-    def voxel_um(self) -> float | None:
-        """Return the pixel of the stack in the sample, as far as it is known."""
+    def voxel_um(self) -> tuple[float, ...] | None:
+        """Return the voxel size (z, y, x) of the stack, (y, x) of a plane; None while not known."""
         image = self.image()
-        return None if image is None or isinstance(image, Problem) else spacing_of(image).get("x")
+        if image is None or isinstance(image, Problem):
+            return None
+        known = spacing_of(image)
+        sizes = tuple(known.get(d, 0.0) for d in SPATIAL if d in image.dims)
+        return sizes if all(sizes) else None
 
     def world(self) -> dict[str, str]:
         """Return the unit of every axis of the stack's layer, in its order: results lie in the same world."""
@@ -303,22 +307,15 @@ class StackInput:
         # a camera's pixel is the same in every stack; the distance of planes has to be asked for
         voxels = {d: known.get(d, guessed if d != "z" else 0.0) for d in axes}
         view.show_sizes(voxels, axes, ask=bool(size_problems(image)))
-        view.psf_words.show_text(self._psf_words(image))
+        view.psf_words.show_text(self._psf_words())
 
-    def _psf_words(self, stack: xr.DataArray) -> str:
+    def _psf_words(self) -> str:
         if self.psf is None or not self._psf_wanted:
             return ""
         psf = stack_of(layer_info(self.psf))
         if isinstance(psf, Problem):
             return problems_html([psf])
-        placed = psf_like(psf, stack)
-        words = f"PSF: {stack_words(placed)}."
-        if placed.attrs.get(SAMPLED_LIKE):
-            note = Problem(
-                "It does not say how large its voxels are.", "The stack's are taken.", severity="warning"
-            )
-            words += f" {problems_html([note])}"
-        return words
+        return f"PSF: {stack_words(psf)}."
 
 
 def layer_dims(layer: Image, image: xr.DataArray) -> tuple[str, ...]:
