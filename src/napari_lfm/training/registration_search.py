@@ -113,8 +113,8 @@ def search(
     if any(matched.at_end):
         axis = AXES[matched.at_end.index(True)]
         reason = (
-            f"Along {axis} the best match lies at the end of what can be searched: the shift may be more than "
-            "half of what the stacks share. Bring them nearer by hand first."
+            f"Along {axis} the best match lies at the end of what can be searched: the shift may be more "
+            "than half of what the stacks share. Bring them nearer by hand first."
         )
         accepted = False
     weight = PSF_WEIGHT if agreed else 0.0
