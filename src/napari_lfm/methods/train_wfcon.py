@@ -5,6 +5,7 @@ Events come out of a generator, as from every training; closing it stops and kee
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import ValidationError
 
 from napari_lfm.core.events import Progress
-from napari_lfm.core.problems import RequestError, explain_validation
+from napari_lfm.core.problems import LfmError, RequestError, explain_validation
 from napari_lfm.methods.train_jobs import (
     RECORD,
     id_for,
@@ -140,7 +141,8 @@ def run_wfcon_training(
                 continue
             if isinstance(event, Validated) and event.best_step == event.step:
                 # it is in the list of models as soon as there is something to use
-                _install(wish, task, data, place, model, recipe)
+                with contextlib.suppress(LfmError):  # a full disk: it is tried again, and told, at the end
+                    _install(wish, task, data, place, model, recipe)
             yield event
     except (GeneratorExit, KeyboardInterrupt):
         events.close()

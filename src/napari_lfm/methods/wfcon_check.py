@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_lfm.core.devices import memory_budget, pick_device
 from napari_lfm.core.problems import LfmError, Problem, RequestError
@@ -17,6 +17,9 @@ from napari_lfm.methods.train_wfcon_wish import WfconWish, network_of
 from napari_lfm.methods.wfcon_gather import MEMORY_SHARE
 from napari_lfm.methods.wfcon_survey import Survey, survey_words
 from napari_lfm.training.stack_pairs import count_held
+
+if TYPE_CHECKING:
+    from napari_lfm.optics.microscope import Microscope
 
 RUNTIME_BYTES = 450 * 2**20
 FLOPS_PER_THREAD = {True: 1.3e11, False: 4e10}
@@ -161,9 +164,11 @@ def estimate_wfcon(wish: WfconWish, survey: Survey | None) -> WfconEstimate:
     room = int(MEMORY_SHARE * memory_budget("cpu"))
     disk = max(0, pairs - room) if survey is not None else 0
     peak = RUNTIME_BYTES + pairs - disk + max(work, 4 * outputs + 24 * weights)
-    length = f" in {duration(60 * wish.minutes)}" if wish.minutes is not None else ""
+    timed = wish.minutes is not None and count != wish.steps
+    length = f" in {duration(60 * (wish.minutes or 0))}" if timed else ""
+    each = duration(step) if step >= 1 else f"{step:.1g} s"
     sentences.append(
-        f"About {_round(count)} step{'s' if count > 1 else ''}{length}, {duration(step)} each, with "
+        f"About {_round(count)} step{'s' if count > 1 else ''}{length}, {each} each, with "
         f"{peak / 2**30:.1f} GiB of memory."
     )
     if disk:
@@ -178,6 +183,21 @@ def _split_words(pairs: int, held: int) -> str:
         return ""
     train = pairs - held
     return f"{train} {'is' if train == 1 else 'are'} trained on, {held} validated on."
+
+
+def best_start(voxel_um: tuple[float, float, float], microscope: Microscope | None = None) -> str:
+    """Return the id of the bundled model that was trained on such stacks, empty where there is none."""
+    from napari_lfm.networks.catalogue import list_models
+    from napari_lfm.networks.stack_fit import check_stack_card
+
+    fitting = [
+        entry
+        for entry in list_models("wfcon")
+        if entry.source == "bundled"
+        and not entry.problem
+        and check_stack_card(entry.card, voxel_um, microscope).verdict == "matches"
+    ]
+    return max(fitting, key=lambda e: e.preference).card.id if fitting else ""
 
 
 def _start_problems(wish: WfconWish, survey: Survey | None) -> list[Problem]:

@@ -21,6 +21,53 @@ BASELINE = "baseline_psnr_db"
 PICTURES = {"truth": "truth", "network": "network", "richardson-lucy": "Richardson-Lucy"}
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """What a network is held against while it is trained, and what is shown of it.
+
+    Attributes
+    ----------
+    baseline : str
+        Key of the rival's score among a validation's values.
+    rival : str
+        Its name in a sentence.
+    short : str
+        Its name beside a line.
+    seen : str
+        What the validation looks at, in a sentence.
+    one : str
+        One of them.
+    pictures : mapping of str to str
+        Keys of a validation's slices, and their labels, from left to right.
+    fitted : bool
+        Slices are multiplied by the factor that brings them nearest to the truth, as their scores are.
+    figures : mapping of str to str
+        Keys of further scores, and what they are called; the rival's begin with ``input_``.
+    """
+
+    baseline: str = BASELINE
+    rival: str = "Richardson-Lucy"
+    short: str = "Richardson-Lucy"
+    seen: str = "these specimens"
+    one: str = "a specimen"
+    pictures: Mapping[str, str] = field(default_factory=lambda: PICTURES)
+    fitted: bool = True
+    figures: Mapping[str, str] = field(default_factory=dict)
+
+
+VOLUMES = Scoring()
+STACKS = Scoring(
+    baseline="input_psnr_db",
+    rival="the wide-field stack itself",
+    short="wide field",
+    seen="these stacks",
+    one="a stack",
+    pictures={"input": "wide field", "network": "network", "truth": "confocal"},
+    fitted=False,
+    figures={"rmse": "RMSE", "ssim": "SSIM", "psnr_db": "PSNR (dB)"},
+)
+
+
 class Series:
     """Points of a curve; of too many, each stands for the mean of several."""
 
@@ -69,11 +116,14 @@ class Course:
     loss, scores : Series
         Over minutes; scores in dB.
     baseline : float or None
-        Score of Richardson-Lucy on the same specimens.
+        Score of what it is compared with, on the same specimens.
     best : (float, float) or None
         Minute and score of the best weights.
     pictures : mapping of str to array
         The last validation's slices.
+    scoring : Scoring
+    figures, best_figures : mapping of str to float
+        All values of the last validation, and of the best one.
     """
 
     minutes: float
@@ -86,20 +136,25 @@ class Course:
     best: tuple[float, float] | None = None
     pictures: Mapping[str, np.ndarray] = field(default_factory=dict)
     validations: int = 0
+    scoring: Scoring = VOLUMES
+    figures: Mapping[str, float] = field(default_factory=dict)
+    best_figures: Mapping[str, float] = field(default_factory=dict)
     _start: tuple[float, float] | None = None
 
     @classmethod
-    def of(cls, result: TrainResult) -> Course:
+    def of(cls, result: TrainResult, scoring: Scoring = VOLUMES) -> Course:
         """Return the course of an earlier training, as far as its checkpoint tells it: no losses."""
-        course = cls(result.seconds / 60, elapsed=result.seconds / 60, step=result.step)
+        minutes = result.seconds / 60
+        course = cls(minutes, elapsed=minutes, step=result.step, scoring=scoring)
         for entry in result.history:
             minute, score = entry["seconds"] / 60, entry["score"]
             if score is None:
                 continue
             course.scores.add(minute, score)
-            course.baseline = entry["values"].get(BASELINE, course.baseline)
+            course.baseline = entry["values"].get(scoring.baseline, course.baseline)
+            course.figures = entry["values"]
             if entry["step"] == result.best_step:
-                course.best = minute, score
+                course.best, course.best_figures = (minute, score), course.figures
         return course
 
     def go_on(self, minutes: float, by_steps: bool = False) -> None:
@@ -131,11 +186,12 @@ class Course:
     def _take_score(self, event: Validated) -> None:
         self.validations += 1
         self.scores.add(self.elapsed, event.score)
-        baseline = event.values.get(BASELINE)
+        self.figures = event.values
+        baseline = event.values.get(self.scoring.baseline)
         if baseline is not None and math.isfinite(baseline):
             self.baseline = baseline
         if event.best_step == event.step and math.isfinite(event.score):
-            self.best = self.elapsed, event.score
+            self.best, self.best_figures = (self.elapsed, event.score), event.values
         if event.images:
             self.pictures = event.images
 
@@ -145,11 +201,13 @@ class Course:
         return self.best is not None and self.best[0] == self.elapsed
 
 
-def shown_pictures(images: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:
+def shown_pictures(
+    images: Mapping[str, np.ndarray], scoring: Scoring = VOLUMES
+) -> list[tuple[str, np.ndarray]]:
     """Return the slices of a validation as 8-bit pictures with one contrast, and their labels.
 
-    Black is 0 and white the truth's 99.9th percentile. The others are multiplied by the factor that brings
-    them nearest to the truth, as their scores are.
+    Black is 0 and white the truth's 99.9th percentile. Where their scores are fitted, too, the others are
+    multiplied by the factor that brings them nearest to the truth.
     """
     truth = images.get("truth")
     if truth is None:
@@ -157,11 +215,11 @@ def shown_pictures(images: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarr
     reference = np.nan_to_num(np.asarray(truth, np.float64))
     top = float(np.percentile(reference, 99.9)) or float(reference.max())
     out = []
-    for key, label in PICTURES.items():
+    for key, label in scoring.pictures.items():
         if key not in images:
             continue
         values = np.nan_to_num(np.asarray(images[key], np.float64))
-        if key != "truth":
+        if key != "truth" and scoring.fitted:
             power = float((values * values).sum())
             fit = float((values * reference).sum()) / power if power > 0 else 1.0
             values = values * max(fit, 0.0)

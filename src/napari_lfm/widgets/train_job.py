@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from napari_lfm.methods.train_lfmnet import TrainWish
-
 
 class TrainingJob:
     """One training; its last event, the model, is handed on as the state of a `Result`.
@@ -33,10 +31,18 @@ class TrainingJob:
         self.installed = False
         """Whether there is a model of it in the end."""
 
-    def run(self, request: TrainWish) -> Iterator[Any]:
+    def _trainer(self) -> Any:
+        """Return the module that trains."""
+        return train_input.service()
+
+    def _begin(self, trainer: Any, request: Any) -> Any:
+        """Return the generator of the training's events."""
+        return trainer.run_training(request, resume=self.go_on)
+
+    def run(self, request: Any) -> Iterator[Any]:
         """Yield `Progress`, `Validated` and, at the end, `Result` (worker thread)."""
-        trainer = train_input.service()
-        events = trainer.run_training(request, resume=self.go_on)
+        trainer = self._trainer()
+        events = self._begin(trainer, request)
         try:
             for event in events:
                 if isinstance(event, trainer.TrainedModel):

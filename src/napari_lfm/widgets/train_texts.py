@@ -75,15 +75,40 @@ def best_words(course: Course) -> str:
 
 
 def verdict(course: Course) -> str:
-    """Return how the kept network compares with Richardson-Lucy, in a sentence; empty where unknown."""
+    """Return how the kept network compares with its rival, in a sentence; empty where unknown."""
     if course.best is None or course.baseline is None:
         return ""
-    gain = course.best[1] - course.baseline
+    gain, rival = course.best[1] - course.baseline, course.scoring.rival
     if abs(gain) < _ALIKE_DB:
-        return "It is as good as Richardson-Lucy on these specimens."
+        return f"It is as good as {rival} on {course.scoring.seen}."
     if gain > 0:
-        return f"It is {gain:.1f} dB better than Richardson-Lucy."
-    return f"Richardson-Lucy is still {-gain:.1f} dB better: Continue trains it further."
+        return f"It is {gain:.1f} dB better than {rival}."
+    return f"{rival[0].upper()}{rival[1:]} is still {-gain:.1f} dB better: Continue trains it further."
+
+
+def figures_html(course: Course) -> str:
+    """Return the scores of the last and the best validation beside the rival's, as a table; or nothing."""
+    named = course.scoring.figures
+    if not named or not course.figures:
+        return ""
+    rows = [
+        (course.scoring.short, "input_", course.figures),
+        ("network now", "", course.figures),
+        ("network best", "", course.best_figures),
+    ]
+    cell = '<td align="right" style="padding-left: 12px">'
+    lines = ["<tr><td></td>" + "".join(f"{cell}{html.escape(v)}</td>" for v in named.values()) + "</tr>"]
+    for label, prefix, values in rows:
+        shown = [values.get(prefix + k) for k in named]
+        if all(v is None for v in shown):
+            continue
+        texts = [
+            "" if v is None else f"{v:.1f}" if k.endswith("_db") else f"{v:.4f}"
+            for k, v in zip(named, shown, strict=True)
+        ]
+        name = html.escape(label).replace(" ", "&nbsp;")  # a cell must not break its words
+        lines.append(f"<tr><td>{name}</td>{''.join(f'{cell}{t}</td>' for t in texts)}</tr>")
+    return f"<table>{''.join(lines)}</table>"
 
 
 def kept_words(course: Course, model_id: str, installed: bool = True) -> str:
@@ -102,7 +127,7 @@ def end_words(
     """Return how a training ended, as rich text."""
     spent = f"{course.elapsed:.1f} min" if course.elapsed < 10 else duration(60 * course.elapsed)
     kept = kept_words(course, model_id, installed)
-    if result is not None and result.reason == "unstable":
+    if result is not None and result.reason in ("unstable", "collapsed"):
         return f"{coloured(html.escape(result.sentence), 'warning')} {kept}"
     if status == "finished":
         why = f" {html.escape(result.sentence)}" if result is not None and result.reason == "patience" else ""

@@ -1,0 +1,50 @@
+"""Sentences of the WFCON-Net page: pure functions from plain data to words."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING
+
+from napari_lfm.widgets.fields import MICROMETRES
+from napari_lfm.widgets.texts import coloured
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from napari_lfm.widgets.train_wfcon_input import WfconTrainPlan
+
+_TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+def wfcon_html(plan: WfconTrainPlan) -> str:
+    """Return what is trained on what, what it gives and takes, as rich text."""
+    estimate, wish = plan.estimate, plan.wish
+    if estimate is None or wish is None:
+        return ""
+    first, *rest = (_readable(sentence) for sentence in estimate.sentences)
+    losses = "absolute difference" + (" and a discriminator's voice" if wish.adversarial else "")
+    start = f"the weights of <i>{html.escape(wish.start_from)}</i>" if wish.start_from else "random weights"
+    lines = [f"<b>Pairs:</b> {first}"]
+    if not wish.is_simulated:
+        how = "every pair is registered first" if wish.register_pairs else "taken as they lie"
+        lines[0] += f" They are {how}." if not wish.register_pairs else f" {how[0].upper()}{how[1:]}."
+    lines += [
+        f"<b>You get:</b> the model <i>{html.escape(plan.model_id)}</i> in the list of models",
+        f"<b>It learns:</b> from {start}, by {losses}",
+        f"<b>In figures:</b> {' '.join(rest)}",
+    ]
+    return "<br>".join(lines)
+
+
+def left_out_html(reasons: Mapping[str, str]) -> str:
+    """Return which pairs the training does without, and why."""
+    count = len(reasons)
+    head = f"{count} pair{'s are' if count > 1 else ' is'} left out:"
+    lines = [coloured(html.escape(head), "warning")]
+    lines += [f"<b>{html.escape(name)}</b>: {_readable(reason)}" for name, reason in reasons.items()]
+    return "<br>".join(lines)
+
+
+def _readable(sentence: str) -> str:
+    text = html.escape(sentence)
+    return text.replace(" um", f" {MICROMETRES}").replace(" x ", f" {_TIMES} ")
