@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from napari_lfm.core.devices import memory_budget, pick_device
 from napari_lfm.core.problems import RequestError
 from napari_lfm.methods.widefield.frames import stack_info
-from napari_lfm.methods.widefield.psf import given_psf, model_half, optics_of
+from napari_lfm.methods.widefield.given_psf import given_psf
+from napari_lfm.methods.widefield.psf import model_half, optics_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

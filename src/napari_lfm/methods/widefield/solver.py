@@ -127,7 +127,7 @@ class RichardsonLucy:
         m.data.sub_(m.background)
         if m.mask is not None:
             m.data.mul_(m.mask)
-        self.light = max(float(m.data.sum(dtype=torch.float64)) / max(self._count, 1.0), 0.0)
+        self.light = max(float(m.data.mean()) * m.data.numel() / max(self._count, 1.0), 0.0)
         self._signal = max(float(m.data.norm()), _TINY)
         self.shift = m.noise.shift_counts
         m.data.add_(m.background + self.shift).clamp_(min=0)
