@@ -10,7 +10,6 @@ import numpy as np
 from napari_lfm.core.labelled import labelled
 from napari_lfm.core.sharpness import sharpness_by_depth
 from napari_lfm.networks.stack_scale import stack_levels
-from napari_lfm.optics.microscope import Camera
 from napari_lfm.simulation.brain_slice import brain_slice
 from napari_lfm.simulation.camera import record
 from napari_lfm.simulation.families.cells import cells, nuclei
@@ -18,6 +17,7 @@ from napari_lfm.simulation.families.haze import tissue
 from napari_lfm.simulation.families.neurons import neurons
 from napari_lfm.simulation.families.vascular import vessels
 from napari_lfm.simulation.thick_tissue import Scattering, ThickTissue, TissueSettings
+from napari_lfm.simulation.tissue_files import CAMERA
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +36,6 @@ LEVELS = {"low": 200.0, "middle": 100.0, "high": 50.0, "beyond": 25.0}
 SIDE = 224
 """Pixels across of what is scored: the middle of a wider specimen, so that haze comes from beyond it."""
 MASK_SIGNAL, MASK_BACKGROUND = 0.15, 0.03
-_CAMERA = Camera(pixel_um=6.5, gain_e_per_count=0.5, offset_counts=100.0, read_noise_e=1.6)
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,7 @@ def _recorded(
     """Return what the camera recorded of the middle, and the truth there."""
     light = widefield.numpy() / float(np.percentile(widefield.numpy(), 99.9)) * ELECTRONS
     cut = [slice((n - SIDE) // 2, (n + SIDE) // 2) if n > SIDE else slice(None) for n in light.shape[1:]]
-    counts = record(light[:, cut[0], cut[1]], _CAMERA, np.random.default_rng([77, number]))
+    counts = record(light[:, cut[0], cut[1]], CAMERA, np.random.default_rng([77, number]))
     image = labelled(counts, "zyx", dict(zip("zyx", made.settings.voxel_um, strict=True)))
     return image, confocal.numpy()[:, cut[0], cut[1]]
 

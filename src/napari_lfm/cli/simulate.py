@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from napari_lfm.optics.microscope import Microscope
     from napari_lfm.simulation.scene import Scene
 
-KINDS = ("lightfield",)
+KINDS = ("lightfield", "tissue")
 
 
 @command
@@ -52,11 +52,21 @@ def simulate(
         bool, typer.Option("--exact", help="Optics exactly as stated, not slightly off.")
     ] = False,
     voxel_um: Annotated[str | None, typer.Option("--voxel-um", help="Voxel size Z,Y,X of --volume.")] = None,
+    pairs: Annotated[int, typer.Option(help="tissue: pairs of wide-field and confocal stacks.")] = 1,
+    stack_px: Annotated[
+        str, typer.Option("--stack-px", help="tissue: PLANES,ROWS,COLUMNS of a stack.")
+    ] = "80,256,256",
+    scattering_um: Annotated[
+        float, typer.Option("--scattering-um", help="tissue: mean free path; shorter is hazier.")
+    ] = 100.0,
+    shift_px: Annotated[
+        str, typer.Option("--shift-px", help="tissue: Z,Y,X by which the confocal stacks are moved.")
+    ] = "0,0,0",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     seed: Annotated[int, typer.Option(help="Same seed, same recording.")] = 0,
     as_json: Json = False,
 ) -> Answer:
-    """Record a simulated light field: raw, white and dark frame, truth, points, grid, microscope."""
+    """Record a simulated light field with its truth, or wide-field and confocal stacks of thick tissue."""
     from napari_lfm.api import as_microscope
     from napari_lfm.core.devices import pick_device
     from napari_lfm.simulation.files import write_recording
@@ -66,6 +76,8 @@ def simulate(
         near = difflib.get_close_matches(kind, KINDS, n=1)
         hint = f"Did you mean '{near[0]}'?" if near else f"There is: {', '.join(KINDS)}."
         raise RequestError(f"'{kind}' cannot be simulated.", hint)
+    if kind == "tissue":
+        return _tissue(output, pairs, stack_px, scattering_um, peak_electrons, shift_px, seed)
     optics = as_microscope(microscope)
     assert optics is not None
     if optics.lenslets is None or optics.lenslet_um is None:
@@ -107,6 +119,35 @@ def simulate(
         say(f"Saved {path}")
     data = {"folder": str(output), "files": {k: str(p) for k, p in files.items()}}
     return Answer(data, str(output))
+
+
+def _tissue(
+    output: Path,
+    pairs: int,
+    stack_px: str,
+    scattering_um: float,
+    electrons: float,
+    shift_px: str,
+    seed: int,
+) -> Answer:
+    """Write pairs of stacks of thick tissue under 60x/1.4 oil."""
+    from napari_lfm.simulation.tissue_files import write_tissue
+
+    planes, rows, columns = (int(v) for v in numbers(stack_px, 3, "stack", "80,256,256"))
+    z, y, x = (int(v) for v in numbers(shift_px, 3, "shift", "2,-3,4"))
+    prepare_output(output / "widefield" / "pair-001.ome.tif")
+    line = ProgressLine()
+    written: list[dict[str, str]] = []
+    try:
+        for done, total, files in write_tissue(
+            output, pairs, (planes, rows, columns), scattering_um, electrons, (z, y, x), seed
+        ):
+            line.show(done, total, f"Pair {done} of {total}")
+            written.append({k: str(p) for k, p in files.items()})
+    finally:
+        line.end()
+    say(f"Saved {len(written)} pairs in {output}")
+    return Answer({"folder": str(output), "pairs": written}, str(output))
 
 
 def _depths(
