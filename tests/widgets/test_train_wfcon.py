@@ -5,10 +5,12 @@ from __future__ import annotations
 import html
 import json
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from napari.layers import Image
 from scipy.ndimage import gaussian_filter
 
 from napari_lfm.core.labelled import labelled
@@ -18,8 +20,18 @@ from napari_lfm.methods.train_jobs import training_folder
 from napari_lfm.methods.wfcon_pairs import read_pair
 from napari_lfm.networks.catalogue import list_models
 from napari_lfm.training.wfcon import WfconTask
+from napari_lfm.widgets.session import layer_info
 from napari_lfm.widgets.train import TrainWidget
-from napari_lfm.widgets.train_wfcon_input import FITTING, PairsInput, WfconChoice, pairs_root, plan_wfcon
+from napari_lfm.widgets.train_wfcon_input import (
+    FITTING,
+    Forgotten,
+    PairsInput,
+    WfconChoice,
+    WfconTrainPlan,
+    pairs_root,
+    plan_wfcon,
+)
+from napari_lfm.widgets.train_wfcon_texts import wfcon_html
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,24 +102,6 @@ def row_text(widget: Any) -> str:
     return str(widget.wfcon.view.run_row.text.text())
 
 
-def test_switching_keeps_what_was_typed(widget: Any, folder: Path) -> None:
-    lfmnet, wfcon = widget.view, widget.wfcon.view
-    widget.wfcon.pairs.open([folder])
-    wfcon.form.set_values({"minutes": 7.0, "name": "mine"})
-    widget.choose("lfmnet")
-    assert widget.pages.currentWidget() is lfmnet
-    lfmnet.form.set_values({"minutes": 5.0, "specimen": "nuclei"})
-    widget.choose("wfcon")
-    assert widget.pages.currentWidget() is wfcon
-    assert (wfcon.form.values()["minutes"], wfcon.form.values()["name"]) == (7.0, "mine")
-    assert widget.wfcon.choice().pairs.folder == str(folder)
-    widget.wfcon.pairs.choose_source("tissue")
-    widget.wfcon.pairs.choose_source("folder")
-    assert widget.wfcon.choice().pairs.folder == str(folder)
-    widget.choose("lfmnet")
-    assert (lfmnet.form.values()["minutes"], lfmnet.form.values()["specimen"]) == (5.0, "nuclei")
-
-
 def test_a_folder_is_understood_in_words(qtbot: Any, widget: Any, folder: Path) -> None:
     view = widget.wfcon.view
     says(qtbot, widget, "No folder of pairs is chosen")
@@ -124,30 +118,21 @@ def test_a_folder_is_understood_in_words(qtbot: Any, widget: Any, folder: Path) 
     view.pairs.register_box.setChecked(True)
     ready(qtbot, widget)
     assert "registered first" in view.estimate.text()
-
-
-def test_pairs_that_cannot_be_used_are_named(qtbot: Any, widget: Any, folder: Path) -> None:
-    wide, confocal = stacks(9)
-    save(folder, "far", wide, confocal[:, :20, :10])
-    write_image(folder / "widefield" / "lonely.tif", labelled(wide, "zyx", VOXEL))
-    (folder / "widefield" / "broken.tif").write_bytes(b"II*\x00 no image")
-    (folder / "confocal" / "broken.tif").write_bytes(b"II*\x00 no image")
-    colours = labelled(np.stack([wide, wide]), "czyx", VOXEL)
-    for side in ("widefield", "confocal"):
-        write_image(folder / side / "colours.tif", colours)
-    widget.wfcon.pairs.open([folder])
-    ready(qtbot, widget)  # the other three can
-    told = problems(widget)
-    assert "'far' cannot be used: its stacks have only 9 % in common" in told
-    assert "1 file without a partner: 'lonely'" in told
-    assert "'broken' cannot be used" in told
-    assert "'colours' cannot be used: a stack has 2 channels" in told
-
-
-def test_a_folder_without_pairs_is_refused(qtbot: Any, widget: Any, tmp_path: Path) -> None:
-    widget.wfcon.pairs.open([tmp_path])
-    says(qtbot, widget, "holds no pairs: there are no TIFFs")
-    assert not widget.wfcon.view.run_row.run_button.isEnabled()
+    # switching to the other network, and back, keeps what was typed
+    view.form.set_values({"minutes": 7.0, "name": "mine", "adversarial": False})
+    assert not view.vgg_line.isEnabled()
+    widget.choose("lfmnet")
+    assert widget.pages.currentWidget() is widget.view
+    widget.view.form.set_values({"minutes": 5.0, "specimen": "nuclei"})
+    widget.choose("wfcon")
+    assert widget.pages.currentWidget() is view
+    assert (view.form.values()["minutes"], view.form.values()["name"]) == (7.0, "mine")
+    widget.wfcon.pairs.choose_source("tissue")
+    widget.wfcon.pairs.choose_source("folder")
+    assert widget.wfcon.choice().pairs.folder == str(folder)
+    widget.choose("lfmnet")
+    lfmnet = widget.view.form.values()
+    assert (lfmnet["minutes"], lfmnet["specimen"]) == (5.0, "nuclei")
 
 
 def test_missing_voxel_sizes_are_asked_for(qtbot: Any, widget: Any, tmp_path: Path) -> None:
@@ -266,19 +251,6 @@ def test_pairs_of_layers(qtbot: Any, viewer: Any, widget: Any) -> None:
     says(qtbot, widget, "'s0 wide' missing here")
 
 
-def test_layers_without_sizes_are_asked_for(qtbot: Any, viewer: Any, widget: Any) -> None:
-    view = widget.wfcon.view
-    for name, stack in zip(("wide", "confocal"), stacks(1), strict=True):
-        viewer.add_image(stack, name=name)
-    widget.wfcon.pairs.choose_source("layers")
-    view.pairs.add_button.click()
-    says(qtbot, widget, "does not say how large its voxels are")
-    for box, value in zip(view.pairs.size_boxes, (0.5, 0.1, 0.1), strict=True):
-        box.setValue(value)
-    ready(qtbot, widget)
-    assert "12 planes" in view.estimate.text()
-
-
 def test_stop_keeps_the_network_and_continue_goes_on(qtbot: Any, widget: Any, folder: Path) -> None:
     control, view = widget.wfcon, widget.wfcon.view
     view.form.set_values({"steps": 100_000})
@@ -340,33 +312,6 @@ def test_a_collapse_is_told(qtbot: Any, widget: Any, folder: Path, monkeypatch: 
     assert "Kept the network of" in row_text(widget)
 
 
-def test_names_that_are_taken(qtbot: Any, widget: Any, folder: Path) -> None:
-    other = training_folder("light")
-    other.mkdir(parents=True)
-    record = {"wish": {"microscope": {}, "specimen": "beads"}, "model_folder": "x", "plan": {}}
-    (other / "training.json").write_text(json.dumps(record))
-    widget.wfcon.pairs.open([folder])
-    widget.wfcon.view.form.set_values({"name": "light"})
-    says(qtbot, widget, "of another network or not readable")
-    assert not widget.wfcon.ready
-
-
-def test_vgg_weights_that_are_none_are_refused(qtbot: Any, widget: Any, folder: Path, tmp_path: Path) -> None:
-    view = widget.wfcon.view
-    np.savez(tmp_path / "vgg.npz", nothing=np.zeros(3))
-    widget.wfcon.pairs.open([folder])
-    ready(qtbot, widget)
-    assert "Without weights of VGG16" in view.estimate.text() or "torchvision" in view.estimate.text()
-    view.show_vgg(str(tmp_path / "vgg.npz"))
-    says(qtbot, widget, "does not hold VGG16")
-    view.show_vgg(str(tmp_path / "nowhere.npz"))
-    says(qtbot, widget, "There is no file")
-    view.form.set_values({"adversarial": False})  # then it is not needed
-    ready(qtbot, widget)
-    assert not view.vgg_line.isEnabled()
-    assert "discriminator" not in view.estimate.text()
-
-
 def test_closing_in_the_middle_ends_the_training(qtbot: Any, viewer: Any, widget: Any, folder: Path) -> None:
     widget.wfcon.view.form.set_values({"steps": 100_000})
     widget.wfcon.pairs.open([folder])
@@ -400,3 +345,73 @@ def test_what_was_dropped_leads_to_the_folder(tmp_path: Path) -> None:
 def test_wrong_figures_are_a_sentence() -> None:
     plan = plan_wfcon(WfconChoice({"minutes": -3.0}, start=FITTING))
     assert "minutes" in str(plan.problems[0])
+
+
+def plan_of(folder: Path | str, **choice: Any) -> WfconTrainPlan:
+    values = {"steps": 3, "patch_px": 32, "patch_planes": 8, **choice.pop("values", {})}
+    return plan_wfcon(WfconChoice(values, PairsInput(folder=str(folder), register=False), **choice))
+
+
+def words(plan: WfconTrainPlan) -> str:
+    return " ".join(map(str, plan.problems))
+
+
+def test_pairs_that_cannot_be_used_are_named(folder: Path) -> None:
+    wide, confocal = stacks(9)
+    save(folder, "far", wide, confocal[:, :20, :10])
+    write_image(folder / "widefield" / "lonely.tif", labelled(wide, "zyx", VOXEL))
+    (folder / "widefield" / "broken.tif").write_bytes(b"II*\x00 no image")
+    (folder / "confocal" / "broken.tif").write_bytes(b"II*\x00 no image")
+    colours = labelled(np.stack([wide, wide]), "czyx", VOXEL)
+    for side in ("widefield", "confocal"):
+        write_image(folder / side / "colours.tif", colours)
+    plan = plan_of(folder)
+    assert plan.wish is not None  # the other three can
+    assert "'far' cannot be used: its stacks have only 9 % in common" in words(plan)
+    assert "1 file without a partner: 'lonely'" in words(plan)
+    assert "'broken' cannot be used" in words(plan)
+    assert "'colours' cannot be used: a stack has 2 channels" in words(plan)
+
+
+def test_folders_without_pairs_are_refused(tmp_path: Path) -> None:
+    assert "holds no pairs: there are no TIFFs" in words(plan_of(tmp_path))
+    assert "There is no folder" in words(plan_of(tmp_path / "nowhere"))
+    assert plan_of(tmp_path).wish is None
+
+
+def test_a_look_at_pairs_that_nobody_waits_for_ends(folder: Path) -> None:
+    with pytest.raises(Forgotten):
+        plan_wfcon(WfconChoice({}, PairsInput(folder=str(folder))), lambda: True)
+
+
+def test_layers_without_sizes_take_those_that_were_entered() -> None:
+    wide, confocal = (layer_info(Image(stack, name="s")) for stack in stacks(1))
+    pairs = PairsInput("layers", layers=((wide, confocal), (wide, confocal)))
+    plan = plan_wfcon(WfconChoice({}, pairs))
+    assert plan.wish is None
+    assert "does not say how large its voxels are" in words(plan)
+    plan = plan_wfcon(WfconChoice({}, replace(pairs, voxel_um=(0.5, 0.2, 0.2))))
+    assert plan.wish is not None
+    assert plan.wish.layers == ("s", "s (2)")
+    assert plan.survey is not None
+    assert plan.survey.heads[0][0].voxel_um == (0.5, 0.2, 0.2)
+
+
+def test_names_that_are_taken_by_another_network(folder: Path) -> None:
+    other = training_folder("light")
+    other.mkdir(parents=True)
+    record = {"wish": {"microscope": {}, "specimen": "beads"}, "model_folder": "x", "plan": {}}
+    (other / "training.json").write_text(json.dumps(record))
+    plan = plan_of(folder, values={"name": "light"})
+    assert "of another network or not readable" in words(plan)
+    assert plan.wish is None
+
+
+def test_vgg_weights_that_are_none_are_refused(folder: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "vgg.npz", nothing=np.zeros(3))
+    assert "does not hold VGG16" in words(plan_of(folder, vgg_file=str(tmp_path / "vgg.npz")))
+    assert "There is no file" in words(plan_of(folder, vgg_file=str(tmp_path / "nowhere.npz")))
+    plan = plan_of(folder, vgg_file=str(tmp_path / "vgg.npz"), values={"adversarial": False})
+    assert plan.wish is not None  # then it is not needed
+    assert "discriminator" not in wfcon_html(plan)
+    assert "VGG" not in wfcon_html(plan)
