@@ -79,7 +79,9 @@ def bars_figures(folder: Path = DATA / "flowdec/bars-25pct") -> list[dict[str, A
     return rows
 
 
-def border_figures(path: Path = DATA / "sdeconv/pollen.tif") -> list[dict[str, Any]] | None:
+def border_figures(
+    path: Path = DATA / "sdeconv/pollen.tif", half_px: int = 56, count: int = 50
+) -> list[dict[str, Any]] | None:
     """Return errors near the cut and away from it, of a pollen grain cut out of its middle.
 
     The recording by others serves as truth; it is blurred by a wide-field function, given Poisson noise and
@@ -93,16 +95,16 @@ def border_figures(path: Path = DATA / "sdeconv/pollen.tif") -> list[dict[str, A
     psf = widefield_psf(WidefieldOptics(1.2, 0.52, 1.333, 1.333), (15, 41, 41), VOXEL_UM)
     clean = np.maximum(fftconvolve(truth, psf, "same"), 0) + 10
     data = np.random.default_rng(0).poisson(clean).astype(np.float32)
-    middle = tuple(slice(n // 2 - 56, n // 2 + 56) for n in truth.shape[1:])
+    middle = tuple(slice(n // 2 - half_px, n // 2 + half_px) for n in truth.shape[1:])
     cut = (slice(None), *middle)
     truth, data = truth[cut], data[cut]
     rim = np.ones(truth.shape, bool)
     rim[:, RIM:-RIM, RIM:-RIM] = False
     rows = []
     volumes = {
-        "unobserved surroundings": ours(data, psf, (50,), background_counts=10.0)[50],
-        "surroundings dark": ours(data, psf, (50,), background_counts=10.0, masked_borders=False)[50],
-        "scikit-image": theirs(np.maximum(data - 10, 0), psf, 50),
+        "unobserved surroundings": ours(data, psf, (count,), background_counts=10.0)[count],
+        "surroundings dark": ours(data, psf, (count,), background_counts=10.0, masked_borders=False)[count],
+        "scikit-image": theirs(np.maximum(data - 10, 0), psf, count),
     }
     for name, volume in volumes.items():
         scaled = fit_scale(volume[~rim], truth[~rim])[0] * volume
@@ -110,7 +112,7 @@ def border_figures(path: Path = DATA / "sdeconv/pollen.tif") -> list[dict[str, A
             where: float(np.linalg.norm((scaled - truth)[at]) / np.linalg.norm(truth[at]))
             for where, at in (("border", rim), ("inside", ~rim))
         }
-        rows.append({"method": name, "iterations": 50, **{f"nrmse_{k}": v for k, v in errors.items()}})
+        rows.append({"method": name, "iterations": count, **{f"nrmse_{k}": v for k, v in errors.items()}})
     return rows
 
 
@@ -171,10 +173,13 @@ def ours(data: np.ndarray, psf: np.ndarray, counts: tuple[int, ...], **how: Any)
 
 
 def theirs(data: np.ndarray, psf: np.ndarray, count: int) -> np.ndarray:
-    """Return scikit-image's estimate; its function is made odd, for an even one shifts the image by one."""
-    odd = np.pad(psf, [(0, 1 - n % 2) for n in psf.shape])
+    """Return scikit-image's estimate; it takes the middle for the point, so the point is put there."""
+    point = np.unravel_index(int(psf.argmax()), psf.shape)
+    half = [int(max(c, n - 1 - c)) for c, n in zip(point, psf.shape, strict=True)]
+    pads = [(h - int(c), h - (n - 1 - int(c))) for h, c, n in zip(half, point, psf.shape, strict=True)]
+    centred = np.pad(psf / psf.sum(), pads)
     scale = float(data.max())  # it starts from 0.5 everywhere
-    found = richardson_lucy(data / scale, odd / odd.sum(), num_iter=count, clip=False)  # type: ignore[no-untyped-call]
+    found = richardson_lucy(data / scale, centred, num_iter=count, clip=False)  # type: ignore[no-untyped-call]
     return np.asarray(scale * found)
 
 
