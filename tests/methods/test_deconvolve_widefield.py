@@ -299,6 +299,17 @@ def test_pixels_that_are_no_numbers_are_not_observed(noisy: np.ndarray) -> None:
     np.testing.assert_allclose(found[away], whole[away], atol=0.02 * whole.max())
 
 
+def test_empty_planes_at_the_ends_are_no_empty_stack(
+    noisy: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_lfm.methods.widefield import frames
+
+    monkeypatch.setattr(frames, "QUICK_PIXELS", noisy[0].size)
+    padded = stack(np.concatenate([np.zeros_like(noisy[:1]), noisy]))
+    assert not [p for p in frames.check_stack_pixels(padded) if p.severity == "error"]
+    assert [p for p in frames.check_stack_pixels(stack(np.zeros_like(noisy))) if p.severity == "error"]
+
+
 def test_a_dark_frame_stays_dark(noisy: np.ndarray) -> None:
     movie = np.stack([noisy, np.full_like(noisy, 10)])
     image = labelled(movie, "tzyx", {"t": 1.0, "z": VOXEL[0], "y": VOXEL[1], "x": VOXEL[2]})

@@ -120,15 +120,17 @@ def frame_of(image: xr.DataArray, t: int, c: int) -> np.ndarray[Any, Any]:
 
 def check_stack_pixels(image: xr.DataArray) -> list[Problem]:
     """Return what is wrong with the pixels; of large images some evenly spaced planes are looked at."""
-    every = 1
     part = image
     for dim in ("t", "z"):
         if dim in part.dims and part.size > QUICK_PIXELS:
             count = max(1, int(part.sizes[dim] * QUICK_PIXELS / part.size))
             every = -(-part.sizes[dim] // count)
             part = part.isel({dim: slice(None, None, every)})
+    found = check_pixels(part)
+    if part is not image and any(p.severity == "error" for p in found):
+        found = check_pixels(image)  # a few empty planes are no empty stack
     out = []
-    for problem in check_pixels(part):
+    for problem in found:
         if "are NaN or infinite" in problem.message:
             problem = Problem(
                 problem.message, "They are taken as not observed.", severity="warning", field="image"
