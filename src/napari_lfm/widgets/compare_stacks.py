@@ -163,8 +163,9 @@ class CompareStacksController:
         low, high = PERCENTILES
         self.view.sharpness_text.show_text(
             f"{html.escape(sharpness_words(found))} Full lines: the sharpest 32 \N{MULTIPLICATION SIGN} 32 "
-            "pixels of every plane (signal); dotted: the flattest (background). Every stack's grey values "
-            f"are scaled so that its {low:g} and {high:g} percentiles are 0 and 1."
+            "pixels of every plane (signal); dotted: the flattest (background). Noise is sharp, too: signal "
+            "is what stands above the dotted line. Every stack's grey values are scaled so that its "
+            f"{low:g} and {high:g} percentiles are 0 and 1."
         )
 
     def make_map(self) -> None:
@@ -252,7 +253,7 @@ class CompareStacksController:
             names.append("error map")
         self.side.show(layers, limits)
         self.view.side_text.show_text(
-            f"From left to right: {' | '.join(names)}. Each is as bright as its own values ask for; "
+            f"In reading order: {' | '.join(names)}. Each is as bright as its own values ask for; "
             "camera and sliders move all."
         )
         self._show_buttons()

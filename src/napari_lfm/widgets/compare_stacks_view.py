@@ -72,7 +72,7 @@ class CompareStacksView(QWidget):
         layout.addWidget(self.map_box)
         self.side_button = button(
             "Side by side",
-            "From left to right; camera and sliders are those of all, brightness is fitted to each",
+            "In cells; camera and sliders are those of all, brightness is fitted to each",
         )
         self.back_button = button("Back to overlay", "Lay the layers over each other again, as they were")
         self.back_button.setEnabled(False)

@@ -13,7 +13,13 @@ from napari_lfm.widgets.models import Models
 from napari_lfm.widgets.panel import Panel
 from napari_lfm.widgets.qt import QShortcut
 from napari_lfm.widgets.reconstruct_plan import Planned, load_methods, plan
-from napari_lfm.widgets.reconstruct_trained import LABELS, MODEL_FIELDS, needs_model, passed_words
+from napari_lfm.widgets.reconstruct_trained import (
+    LABELS,
+    MODEL_FIELDS,
+    OPTICS_FIELDS,
+    needs_model,
+    passed_words,
+)
 from napari_lfm.widgets.reconstruct_view import ReconstructView
 from napari_lfm.widgets.region import RegionTool
 from napari_lfm.widgets.resolve import field_um, microscope_problems, resolve
@@ -111,7 +117,7 @@ class ReconstructController:
         self.view.show_form(
             self.method.Parameters,
             labels=LABELS.get(name),
-            none_texts=MODEL_FIELDS if trained else None,
+            none_texts=OPTICS_FIELDS if self.works_on_stacks else MODEL_FIELDS if trained else None,
         )
         self._suggested, self._suggested_for = {}, None
         self.stack.use(self.method)

@@ -19,7 +19,8 @@ LABELS: Mapping[str, Mapping[str, str]] = {
         "refine_iterations": "refining iterations",
         "confidence": "confidence layer",
         "residual": "re-project at the end",
-    }
+    },
+    "deconvolve-widefield": {"background_counts": "background (counts)"},
 }
 """Labels of parameters by method, where their names are too short to be understood."""
 
@@ -27,6 +28,11 @@ MODEL_FIELDS: Mapping[str, str] = dict.fromkeys(
     ("z_min_um", "z_max_um", "z_step_um", "voxels_per_lenslet"), "the model's"
 )
 """Parameters that a model's card has values for, and what they show while empty."""
+
+OPTICS_FIELDS: Mapping[str, str] = dict.fromkeys(
+    ("na", "wavelength_um", "immersion_index", "sample_index"), "microscope's"
+)
+"""Parameters of stack methods that the microscope has values for, and what they show while empty."""
 
 _PITCH_TOLERANCE = 0.1
 

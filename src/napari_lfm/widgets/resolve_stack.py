@@ -219,11 +219,11 @@ def stack_html(request: Request) -> str:
     image = request.inputs["image"]
     size, step = image.sizes, spacing_of(image)
     extent = [f"{size[d] * step[d]:.3g}" for d in SPATIAL if d in size and d in step]
-    field = f" (in all {f' {_TIMES} '.join(extent)} {MICROMETRES})" if extent else ""
-    lines = [f"<b>Stack:</b> {html.escape(str(image.name))}, {stack_words(image)}{field}"]
+    field = f", in all {f' {_TIMES} '.join(extent)} {MICROMETRES}" if extent else ""
+    lines = [f"<b>Stack:</b> {html.escape(str(image.name))}{field}"]
     psf = request.inputs.get("psf")
     if psf is not None:
-        lines.append(f"<b>PSF:</b> {html.escape(str(psf.name))}, {stack_words(psf)}")
+        lines.append(f"<b>PSF:</b> {html.escape(str(psf.name))}")
     if request.microscope is not None:
         optics = request.microscope
         lines.append(

@@ -1,4 +1,4 @@
-"""Several layers beside each other in napari's grid: one camera, one slider, brightness that compares."""
+"""Layers beside each other in napari's grid: one camera, one slider, brightness that compares."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from napari import Viewer
     from napari.layers import Image
 
+_LONGEST_ROW = 3
+
 
 class SideBySide:
-    """Shows chosen layers in a row, from left to right, and puts everything back afterwards.
+    """Shows chosen layers in cells, in reading order, and puts everything back afterwards.
 
     Every layer's contrast is set from the same two percentiles of its own values: their units differ, so
     equal grey values would mean nothing. The camera and the sliders are those of the viewer, for all alike.
@@ -33,12 +35,12 @@ class SideBySide:
         return self._before is not None
 
     def show(self, layers: Sequence[Image], limits: Sequence[tuple[float, float] | None] = ()) -> None:
-        """Put layers into a row of cells, each with its name; all others are hidden.
+        """Put layers into cells, each with its name; all others are hidden.
 
         Parameters
         ----------
         layers : sequence of Image
-            From left to right.
+            In reading order: up to three in a row, more in two rows.
         limits : sequence of (low, high) or None, optional
             Contrast limits; default from percentiles.
         """
@@ -73,7 +75,8 @@ class SideBySide:
                 layer.name_overlay.visible = True
                 layer.name_overlay.position = "top_left"
         # the list's last layer is its uppermost, and comes last with a positive stride
-        grid.stride, grid.shape, grid.spacing = 1, (1, len(wanted)), 6
+        rows = 1 if len(wanted) <= _LONGEST_ROW else 2
+        grid.stride, grid.shape, grid.spacing = 1, (rows, -(-len(wanted) // rows)), 6
         grid.enabled = True
         viewer.reset_view()
 
