@@ -7,6 +7,7 @@ cut through an object; time per iteration on 160^3; a measured bead beside model
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from napari_lfm.bench._widefield_bead import bead_figures
 from napari_lfm.core.events import Event, Preview
 from napari_lfm.core.metrics import fit_scale, nrmse, psnr_db
 from napari_lfm.methods.widefield.frames import Noise
-from napari_lfm.methods.widefield.solver import Measurement, Options, RichardsonLucy
+from napari_lfm.methods.widefield.solver import Measurement, Options, RichardsonLucy, State
 from napari_lfm.optics.stack_blur import StackBlur
 from napari_lfm.optics.widefield_psf import WidefieldOptics, widefield_psf
 
@@ -117,37 +118,47 @@ def border_figures(
 
 
 def speed_figures(repeats: int = 5) -> dict[str, Any]:
-    """Return seconds per iteration on one thread each, the best of some repeats taken in turns.
+    """Return seconds per iteration, the best of some repeats taken in turns; the peer has one thread only.
 
-    Processor seconds are the fair figure on a machine that does other things too.
+    On one thread each, processor seconds are the fair figure on a machine that does other things too.
     """
     rng = np.random.default_rng(0)
     data = rng.poisson(50, (SIDE,) * 3).astype(np.float32)
     psf = widefield_psf(WidefieldOptics(1.2, 0.52, 1.333, 1.333), (33, 33, 33), VOXEL_UM)
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    times: dict[str, list[tuple[float, float]]] = {}
+    solvers = {name: _solver(data, psf, name != "dark") for name in ("ours", "dark", "all threads")}
+    states = {name: solver.start() for name, solver in solvers.items()}
     try:
-        times: dict[str, list[tuple[float, float]]] = {}
-        solvers = {name: _solver(data, psf, masked) for name, masked in (("ours", True), ("dark", False))}
-        states = {name: solver.start() for name, solver in solvers.items()}
         for _ in range(repeats):
             for name, solver in solvers.items():
-                times.setdefault(name, []).append(_timed(lambda s=solver, n=name: list(s.steps(states[n]))))  # type: ignore[misc]
-            wall, cpu = _timed(lambda: theirs(data, psf, 2))
-            times.setdefault("theirs", []).append((wall / 2, cpu / 2))
+                torch.set_num_threads(threads if name == "all threads" else 1)
+                steps = partial(_step, solver, states[name])
+                times.setdefault(name, []).append(_timed(steps))
+            two = _timed(partial(theirs, data, psf, 2))
+            times.setdefault("theirs", []).append((two[0] / 2, two[1] / 2))
     finally:
         torch.set_num_threads(threads)
-    best = {name: [min(t[k] for t in values) for k in (0, 1)] for name, values in times.items()}
+    wall, cpu = ({name: min(t[k] for t in values) for name, values in times.items()} for k in (0, 1))
     return {
         "stack": [SIDE] * 3,
         "psf": list(psf.shape),
-        "seconds_per_iteration": best["ours"][0],
-        "cpu_seconds_per_iteration": best["ours"][1],
-        "cpu_seconds_per_iteration_surroundings_dark": best["dark"][1],
-        "seconds_per_iteration_scikit_image": best["theirs"][0],
-        "cpu_seconds_per_iteration_scikit_image": best["theirs"][1],
-        "times_faster": best["theirs"][1] / best["ours"][1],
+        "seconds_per_iteration": wall["ours"],
+        "cpu_seconds_per_iteration": cpu["ours"],
+        "cpu_seconds_per_iteration_surroundings_dark": cpu["dark"],
+        "seconds_per_iteration_scikit_image": wall["theirs"],
+        "cpu_seconds_per_iteration_scikit_image": cpu["theirs"],
+        "times_faster": cpu["theirs"] / cpu["ours"],
+        "times_faster_surroundings_dark": cpu["theirs"] / cpu["dark"],
+        "threads": threads,
+        "seconds_per_iteration_all_threads": wall["all threads"],
+        "times_faster_all_threads": wall["theirs"] / wall["all threads"],
     }
+
+
+def _step(solver: RichardsonLucy, state: State) -> None:
+    for _ in solver.steps(state):
+        pass
 
 
 def ours(data: np.ndarray, psf: np.ndarray, counts: tuple[int, ...], **how: Any) -> dict[int, np.ndarray]:
