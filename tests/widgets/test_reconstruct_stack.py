@@ -384,3 +384,61 @@ def test_networks_for_stacks_need_no_microscope(
     end(qtbot, c, c.run)
     assert net.requests[0].model == "near"
     assert "Fakenet deconvolved (nuclei)" in viewer.layers
+
+
+# ------------------------------------------------------------------------------- real methods
+def test_real_methods_for_stacks(qtbot: Any, viewer: Any, monkeypatch: Any, tmp_path: Path) -> None:
+    from napari_lfm.io.provenance import as_command, as_python
+    from napari_lfm.methods.base import get_method
+    from napari_lfm.networks import catalogue
+
+    monkeypatch.setenv("NAPARI_LFM_MODELS", str(tmp_path / "none"))
+    monkeypatch.setattr(catalogue, "bundled_model_dir", lambda: tmp_path / "nowhere")
+    monkeypatch.setattr(catalogue, "remote_cards", list)
+    known: dict[str, Any] = {name: get_method(name) for name in ("deconvolve-widefield", "wfcon")}
+    monkeypatch.setattr(reconstruct, "load_methods", lambda: known)
+    widget = ReconstructWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Reconstruct")
+    c: Any = widget.controller
+    view = widget.view
+    qtbot.waitUntil(lambda: c.method is not None, timeout=20_000)
+    points = np.zeros((8, 24, 24))
+    points[4, 12, 12] = points[3, 6, 17] = 900.0
+    from scipy.ndimage import gaussian_filter
+
+    layer = viewer.add_image(
+        gaussian_filter(points, (1, 1.5, 1.5)) + 100.0,
+        name="points",
+        scale=(0.6, 0.3, 0.3),
+        translate=(0.0, 5.0, 6.0),
+        units=("um",) * 3,
+        axis_labels=("z", "y", "x"),
+    )
+    # without optics the method itself says what is missing
+    qtbot.waitUntil(lambda: "optics are not known" in view.problems.text(), timeout=20_000)
+    assert view.region_box.isHidden()  # it takes stacks whole
+    assert not view.stack.psf_row.isHidden()
+    c.session.set_microscope(load_microscope("wf-20x0.8"))
+    view.form.set_values({"iterations": 4})
+    ready(qtbot, c)
+    assert "8 \N{MULTIPLICATION SIGN} 24" in view.estimate.text()
+    assert end(qtbot, c, c.run).status == "finished"
+    found = viewer.layers["deconvolved (points)"]
+    np.testing.assert_allclose(found.translate, layer.translate)
+    sharpened = found.data.max() / found.data.mean()
+    assert sharpened > 2 * (layer.data - 100).max() / (layer.data - 100).mean()
+    qtbot.waitUntil(lambda: c.results.result is not None, timeout=20_000)
+    assert "run deconvolve-widefield INPUT.tif" in as_command(c.results.result.provenance)
+    script = as_python(c.results.result.provenance)
+    compile(script, "script", "exec")
+    assert "kind='stack'" in script
+    ready(qtbot, c)
+    end(qtbot, c, c.go_on)
+    assert found.data.max() / found.data.mean() > sharpened
+    # the network has the same stack, no point spread function, and no model here
+    view.method_chosen.emit("wfcon")
+    assert c.state().stack == "points"
+    assert view.stack.psf_row.isHidden()
+    assert "There is no trained model" in view.models.fit_text.text()
+    qtbot.waitUntil(lambda: "model" in view.problems.text(), timeout=20_000)
+    assert not view.run_row.run_button.isEnabled()
