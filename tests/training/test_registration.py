@@ -64,19 +64,16 @@ def test_signs_units_and_the_way_back(world: np.ndarray) -> None:
     np.testing.assert_allclose(found.shift_voxels, (-2, 4, -5), atol=0.25)
     np.testing.assert_allclose(found.shift_um, np.multiply(found.shift_voxels, (0.5, 0.2, 0.2)))
     assert found.agreed and found.accepted and "agree" in found.reason
-    after, before = found.correlation_after, found.correlation_before
-    assert (
-        np.isnan(after).sum() == 2 and np.isfinite(before).all()
-    )  # planes that the moving stack does not have
-    assert np.nanmean(after) > 0.7 > 0.3 > before.mean()
-    assert found.z_um.shape == found.correlation_after.shape == (20,)
+    # of the 20 planes 18 are shared
+    assert found.z_um.shape == found.correlation_after.shape == found.correlation_before.shape == (18,)
+    assert np.nanmean(found.correlation_after) > 0.7 > 0.3 > np.nanmean(found.correlation_before)
     # the peak of the point spread function is where the content has gone
     peak = np.unravel_index(int(found.psf.values.argmax()), found.psf.shape)
     shown = [float(found.psf.coords[d][k]) for d, k in zip("zyx", peak, strict=True)]
     np.testing.assert_allclose(shown, (1.0, -0.8, 1.0), atol=1e-6)
     for estimate in found.estimates:
         assert estimate.profile_um[estimate.profile.argmax()] == pytest.approx(-1.0)
-        assert 0.3 < estimate.confidence <= 1
+        assert 0.2 < estimate.confidence <= 1
     sharp = image(cut(world, 6, 24, 15))
     back = apply_registration(sharp, found.moved_by((-1.0, 0.8, -1.0)), fixed)
     assert back.shape == fixed.shape

@@ -89,6 +89,24 @@ def summary_of(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return out
 
 
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the summaries as a Markdown table."""
+    out = [
+        "| level | by the point spread function | by correlation | combined | largest error, combined | not "
+        "accepted | accepted but wrong |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        if not row.get("summary"):
+            continue
+        right = [f"{row[f'{name}_right']} of {row['pairs']}" for name in ("psf", "correlation", "combined")]
+        out.append(
+            f"| {row['level']} | {' | '.join(right)} | {row['combined_largest_error_voxels']:.2f} | "
+            f"{row['refused']} | {row['wrongly_accepted']} |"
+        )
+    return "\n".join(out) + "\n"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run; the rows go to the standard output as JSON, or into a file."""
     parser = argparse.ArgumentParser(prog="python -m napari_lfm.bench._registration")

@@ -160,14 +160,15 @@ def _turn(pair: _Pair, start: Sequence[int], limits: tuple[float, float], steps:
 
 
 def _match(pair: _Pair, start: list[int]) -> tuple[Peak, list[int], list[slice]]:
-    """Return the correlation's peak, from which shift it counts, and the box; twice where it is far off."""
+    """Return the peak of the correlation, from which shift it counts, and the box; made twice."""
     for again in (True, False):
         wide, sharp, part = pair.look(start)
         reach = [n // 2 for n in wide.shape]
         peak = two.read_peak(two.high_pass_correlation(two.high_passed(wide), two.high_passed(sharp), reach))
-        if not again or not any(abs(s) > n / 4 for s, n in zip(peak.shift, wide.shape, strict=True)):
+        away = [round(s) for s in peak.shift]
+        if not again or any(peak.at_end) or not any(away):
             break
-        start = [a - round(s) for a, s in zip(start, peak.shift, strict=True)]
+        start = [a - b for a, b in zip(start, away, strict=True)]
     return peak, start, part
 
 

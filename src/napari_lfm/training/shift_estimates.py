@@ -236,7 +236,8 @@ def read_peak(map_: torch.Tensor, away: Sequence[int] = (3, 6, 6)) -> Peak:
     ----------
     map_ : Tensor, shape (2 n + 1, ...)
     away : sequence of int
-        Half size of the box around the peak in which no rival is looked for.
+        Half size of the box around the peak in which no rival is looked for, at least; broad peaks have a
+        larger one.
     """
     values = map_.detach().cpu().numpy().astype(np.float64)
     reach = [n // 2 for n in values.shape]
@@ -248,7 +249,9 @@ def read_peak(map_: torch.Tensor, away: Sequence[int] = (3, 6, 6)) -> Peak:
     ]
     height = float(values[tuple(place)])
     floor = float(np.median(values[:, ::4, ::4]))
-    around = tuple(slice(max(0, k - a), k + a + 1) for k, a in zip(place, away, strict=True))
+    # a broad peak's own flanks are no rivals
+    wide = [max(a, 2 * _half_width(values, place, axis, floor)) for axis, a in enumerate(away)]
+    around = tuple(slice(max(0, k - w), k + w + 1) for k, w in zip(place, wide, strict=True))
     kept = values[around].copy()
     values[around] = -np.inf
     rival = float(values.max())
@@ -265,6 +268,14 @@ def read_peak(map_: torch.Tensor, away: Sequence[int] = (3, 6, 6)) -> Peak:
         np.arange(values.shape[0], dtype=float) - reach[0],
         (at_end[0], at_end[1], at_end[2]),
     )
+
+
+def _half_width(values: np.ndarray, place: Sequence[int], axis: int, floor: float) -> int:
+    """Return how far from the peak, along an axis, a map has fallen to half of its height over the floor."""
+    line = values[tuple(slice(None) if a == axis else k for a, k in enumerate(place))]
+    half = 0.5 * (line[place[axis]] + floor)
+    below = np.flatnonzero(line < half)
+    return int(np.abs(below - place[axis]).min()) if len(below) else len(line)
 
 
 def _vertex(values: np.ndarray, place: Sequence[int], axis: int) -> float:
