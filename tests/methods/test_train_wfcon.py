@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from napari_lfm.methods.train_lfmnet import TrainedModel
 from napari_lfm.methods.train_wfcon import (
     NamedPair,
     PairLeftOut,
+    PairReady,
     WfconWish,
     make_wfcon_wish,
     recorded_wfcon_wish,
@@ -348,6 +350,30 @@ def test_pairs_are_registered_and_doubtful_ones_left_out(
     assert "both estimates differ" in left.reason
     assert "'Register pair' panel" in left.remedy
     assert any(e.message == "Registering p0 (1 of 1)" for e in seen if isinstance(e, Progress))
+
+
+def test_going_on_does_not_register_again(pairs: list[NamedPair], monkeypatch: pytest.MonkeyPatch) -> None:
+    first = stopped(wish_of(pairs, id="mine", register_pairs=True), pairs, 2)
+    shifts = json.loads((first.folder / "registered.json").read_text())
+    assert set(shifts) == {"p0", "p1", "p2"}
+
+    def again(*_: Any) -> Any:
+        raise RequestError("Registered again.")
+
+    monkeypatch.setattr(registration, "register_pair", again)
+    wish = make_wfcon_wish(recorded_wfcon_wish(first.folder))
+    events = list(run_wfcon_training(wish, layers=pairs, resume=True))
+    assert {e.name: list(e.shift_um or ()) for e in events if isinstance(e, PairReady)} == {
+        name: found["shift_um"] for name, found in shifts.items()
+    }
+    # other stacks of the same name are looked at anew; what was placed by hand is never moved
+    other = [pair("p0", 17), replace(pairs[1], placed=True), pairs[2]]
+    seen = list(gather(wish, other, shifts))
+    assert [e.reason for e in seen if isinstance(e, PairLeftOut)] == ["Registered again."]
+    ready = {e.name: e for e in seen if isinstance(e, PairReady)}
+    assert ready["p1"].shift_um is None
+    assert "placed by hand" in ready["p1"].message
+    assert ready["p2"].shift_um is not None
 
 
 def test_pairs_that_do_not_fit_into_memory_wait_on_the_disk(

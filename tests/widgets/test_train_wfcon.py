@@ -28,10 +28,11 @@ from napari_lfm.widgets.train_wfcon_input import (
     PairsInput,
     WfconChoice,
     WfconTrainPlan,
+    named_pairs,
     pairs_root,
     plan_wfcon,
 )
-from napari_lfm.widgets.train_wfcon_texts import wfcon_html
+from napari_lfm.widgets.train_wfcon_texts import registered_html, wfcon_html
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -415,3 +416,19 @@ def test_vgg_weights_that_are_none_are_refused(folder: Path, tmp_path: Path) -> 
     assert plan.wish is not None  # then it is not needed
     assert "discriminator" not in wfcon_html(plan)
     assert "VGG" not in wfcon_html(plan)
+
+
+def test_what_registration_did_is_told() -> None:
+    assert registered_html({}) == ""
+    one = registered_html({"a<b": (1.0, -0.5, 0.25)})
+    assert "a&lt;b" in one
+    assert "1.00 \N{MULTIPLICATION SIGN} 0.50 \N{MULTIPLICATION SIGN} 0.25" in one
+    several = registered_html({"near": (0.1, 0.0, 0.0), "far": (0.0, 2.0, 0.0)})
+    assert "2 pairs were registered" in several
+    assert "<b>far</b>" in several
+
+
+def test_pairs_that_were_placed_by_hand_are_not_registered() -> None:
+    wide, confocal = (layer_info(Image(s, name="s", scale=(0.5, 0.1, 0.1), units="um")) for s in stacks(1))
+    moved = replace(wide, metadata={"registration": {"shift_um": [0, 0.1, 0], "by": "hand"}})
+    assert [p.placed for p in named_pairs(((wide, confocal), (moved, confocal)))] == [False, True]

@@ -6,7 +6,8 @@ Events come out of a generator, as from every training; closing it stops and kee
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 
 from napari_lfm.core.events import Progress
 from napari_lfm.core.problems import LfmError, RequestError, explain_validation
+from napari_lfm.io.atomic import replacing_file
 from napari_lfm.methods.train_jobs import (
     RECORD,
     id_for,
@@ -33,7 +35,7 @@ from napari_lfm.methods.train_wfcon_wish import (
     plan_of,
 )
 from napari_lfm.methods.wfcon_gather import gather
-from napari_lfm.methods.wfcon_pairs import NamedPair, PairLeftOut
+from napari_lfm.methods.wfcon_pairs import NamedPair, PairLeftOut, PairReady
 from napari_lfm.networks.card import CARD_FILE, ModelCard
 from napari_lfm.networks.catalogue import find_model, read_model
 from napari_lfm.networks.stack_scale import HIGH_PERCENTILE, LOW_PERCENTILE
@@ -58,6 +60,7 @@ __all__ = [
     "RECORD",
     "NamedPair",
     "PairLeftOut",
+    "PairReady",
     "TrainedModel",
     "WfconTuning",
     "WfconWish",
@@ -68,6 +71,10 @@ __all__ = [
     "wfcon_folder",
 ]
 
+REGISTERED = "registered.json"
+"""File of a training with what registration has found: going on does not look for it again."""
+LEFTOVERS = frozenset({RECORD, REGISTERED})
+"""Files of a training that never came to a checkpoint."""
 SIMULATED = (
     "simulated thick tissue (cell bodies, neurites, microglia, puncta; scattering, haze, noise); "
     "no recording was used"
@@ -80,6 +87,7 @@ class _Data:
     source: PairSource
     voxel_um: tuple[float, float, float]
     words: str
+    shifts: dict[str, Any] = field(default_factory=dict)
 
 
 def run_wfcon_training(
@@ -116,7 +124,8 @@ def run_wfcon_training(
     start = None if begun else _start_weights(wish)
     # what cannot be read must not leave a folder behind
     data: _Data | None = None
-    for step in _data(wish, layers):
+    known = _read_shifts(wfcon_folder(wish, folder)) if resume else {}
+    for step in _data(wish, layers, known):
         if isinstance(step, Progress):
             yield step
         else:
@@ -126,6 +135,9 @@ def run_wfcon_training(
         place, model = resumed_record(wish, wfcon_folder(wish, folder), _MAY_CHANGE)
     else:
         place, model = new_record(wish, usual_id(wish), folder, model_folder)
+    if data.shifts:
+        with replacing_file(place / REGISTERED) as file:
+            file.write(json.dumps(data.shifts, indent=1).encode())
     task = WfconTask(data.source, plan_of(wish), wish.seed, start)
     task.started = bool(wish.start_from)
     for done, total, what in task.prepare():
@@ -180,7 +192,7 @@ def tissue_microscope(settings: TissueSettings | None = None) -> Microscope:
     """Return the microscope of the simulated tissue: 60x/1.4 oil, pixels of 108.3 nm."""
     s = settings or TissueSettings()
     return Microscope(
-        name="60x1.4-oil",
+        name="wf-60x1.4o",
         objective=Objective(magnification=60, na=s.na, immersion_index=s.immersion_index),
         camera=Camera(pixel_um=round(60 * s.voxel_um[1], 3)),
         wavelength_um=s.emission_um,
@@ -189,19 +201,28 @@ def tissue_microscope(settings: TissueSettings | None = None) -> Microscope:
     )
 
 
-def _data(wish: WfconWish, layers: Sequence[NamedPair]) -> Iterator[Progress | _Data]:
+def _read_shifts(place: Path) -> dict[str, Any]:
+    """Return what registration has found before; nothing where that cannot be read."""
+    try:
+        found = json.loads((place / REGISTERED).read_text("utf-8"))
+        return {str(k): {"shift_um": v["shift_um"], "stacks": v["stacks"]} for k, v in found.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _data(wish: WfconWish, layers: Sequence[NamedPair], known: dict[str, Any]) -> Iterator[Progress | _Data]:
     """Read, register and split the pairs, or set up the simulation."""
     t = wish.tuning
     if wish.is_simulated:
         settings = TissueSettings(shape=t.shape)
         yield _Data(TissuePairs(settings, wish.seed, t.pool, t.fresh_every), settings.voxel_um, SIMULATED)
         return
-    for step in gather(wish, layers):
+    for step in gather(wish, layers, known):
         if isinstance(step, Progress):
             yield step
             continue
         source = RecordedPairs(step.pairs, wish.seed, wish.validation_share)
-        yield _Data(source, step.voxel_um, step.words)
+        yield _Data(source, step.voxel_um, step.words, step.shifts)
 
 
 def _start_weights(wish: WfconWish) -> dict[str, torch.Tensor] | None:

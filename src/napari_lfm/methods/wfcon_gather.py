@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from napari_lfm.core.problems import LfmError, RequestError
 from napari_lfm.methods.wfcon_pairs import (
     NamedPair,
     PairLeftOut,
+    PairReady,
     ReadyPair,
     make_ready,
     pair_files,
@@ -27,7 +28,7 @@ from napari_lfm.networks.catalogue import user_model_dir
 from napari_lfm.training.stack_pairs import StackPair, checked_pair
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from napari_lfm.methods.train_wfcon_wish import WfconWish
 
@@ -47,11 +48,14 @@ class Gathered:
         Of all of them, (z, y, x).
     words : str
         For the card.
+    shifts : dict
+        What registration found, by pair: ``shift_um``, and the ``stacks`` that it holds for.
     """
 
     pairs: tuple[StackPair, ...]
     voxel_um: tuple[float, float, float]
     words: str
+    shifts: dict[str, Any] = field(default_factory=dict)
 
 
 class Shelf:
@@ -99,12 +103,22 @@ class Shelf:
         return torch.from_numpy(kept)
 
 
-def gather(wish: WfconWish, layers: Sequence[NamedPair] = ()) -> Iterator[Progress | Gathered]:
+def gather(
+    wish: WfconWish, layers: Sequence[NamedPair] = (), known: Mapping[str, Any] | None = None
+) -> Iterator[Progress | Gathered]:
     """Read, register and scale the pairs; what cannot be used is left out, with a sentence.
+
+    Parameters
+    ----------
+    wish : WfconWish
+    layers : sequence of NamedPair
+        Where the wish names layers.
+    known : mapping, optional
+        `Gathered.shifts` of before: these stacks are not registered again.
 
     Yields
     ------
-    Progress, PairLeftOut or Gathered
+    Progress, PairReady, PairLeftOut or Gathered
         The pairs last.
 
     Raises
@@ -118,12 +132,17 @@ def gather(wish: WfconWish, layers: Sequence[NamedPair] = ()) -> Iterator[Progre
     shelf = Shelf(int(MEMORY_SHARE * memory_budget("cpu")), user_model_dir().parent / "trainings")
     kept: list[StackPair] = []
     refused: list[str] = []
+    shifts: dict[str, Any] = {}
     voxel: tuple[float, float, float] | None = None
     for k, (name, open_pair) in enumerate(openers):
         yield Progress(k, len(openers), f"Reading {name}")
         try:
             ready: ReadyPair | None = None
-            for step in make_ready(open_pair(), wish.register_pairs):
+            pair = open_pair()
+            stacks = pair.fingerprint() if wish.register_pairs else ""
+            before = (known or {}).get(name, {})
+            shift = before.get("shift_um") if before.get("stacks") == stacks else None
+            for step in make_ready(pair, wish.register_pairs, shift):
                 if isinstance(step, ReadyPair):
                     ready = step
                 else:
@@ -145,7 +164,9 @@ def gather(wish: WfconWish, layers: Sequence[NamedPair] = ()) -> Iterator[Progre
             )
             continue
         kept.append(replace(scaled, given=shelf.put(scaled.given), wanted=shelf.put(scaled.wanted)))
-        yield Progress(k + 1, len(openers), ready.sentence)
+        if ready.shift_um is not None:
+            shifts[name] = {"shift_um": list(ready.shift_um), "stacks": stacks}
+        yield PairReady(k + 1, len(openers), ready.sentence, name=name, shift_um=ready.shift_um)
     if not kept or voxel is None:
         count = len(openers)
         what = "The pair" if count == 1 else f"None of the {count} pairs"
@@ -161,7 +182,7 @@ def gather(wish: WfconWish, layers: Sequence[NamedPair] = ()) -> Iterator[Progre
     words = f"{len(kept)} pair{'s' if len(kept) > 1 else ''} of the user ({what}), {done}"
     if refused:
         words += f"; {len(refused)} left out"
-    yield Gathered(tuple(kept), voxel, words)
+    yield Gathered(tuple(kept), voxel, words, shifts)
 
 
 def _openers(wish: WfconWish, layers: Sequence[NamedPair]) -> list[tuple[str, Callable[[], NamedPair]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from napari_lfm.core.problems import RequestError
 from napari_lfm.core.resample import resample_onto
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     import xarray as xr
 
@@ -35,11 +36,23 @@ class NamedPair:
     ----------
     name : str
     widefield, confocal : DataArray, dims ``z y x``
+    placed : bool
+        They were brought together by hand: they are not registered again.
     """
 
     name: str
     widefield: xr.DataArray
     confocal: xr.DataArray
+    placed: bool = False
+
+    def fingerprint(self) -> str:
+        """Return what tells these stacks from others of the same name, from a plane of each."""
+        parts = []
+        for image in (self.widefield, self.confocal):
+            plane = image.isel(z=image.sizes["z"] // 2) if "z" in image.dims else image
+            sum_of = zlib.crc32(np.ascontiguousarray(plane.values).tobytes())
+            parts.append(f"{'x'.join(map(str, image.shape))}:{sum_of:08x}")
+        return " ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -53,6 +66,8 @@ class ReadyPair:
     voxel_um : tuple of float
     sentence : str
         What was done with it.
+    shift_um : tuple of float or None
+        Found by registration, (z, y, x): to be added to the wide-field stack's coordinates.
     """
 
     name: str
@@ -60,6 +75,7 @@ class ReadyPair:
     confocal: np.ndarray
     voxel_um: tuple[float, float, float]
     sentence: str
+    shift_um: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +91,21 @@ class PairLeftOut(Progress):
     name: str = ""
     reason: str = ""
     remedy: str = ""
+
+
+@dataclass(frozen=True)
+class PairReady(Progress):
+    """A pair can be trained on.
+
+    Attributes
+    ----------
+    name : str
+    shift_um : tuple of float or None
+        As in `ReadyPair`.
+    """
+
+    name: str = ""
+    shift_um: tuple[float, float, float] | None = None
 
 
 def match_files(folder: str | Path) -> tuple[list[tuple[str, Path, Path]], list[str]]:
@@ -141,8 +172,18 @@ def _read(path: Path, voxel_um: Sequence[float] | None) -> xr.DataArray:
     return image.load()
 
 
-def make_ready(pair: NamedPair, register: bool = True) -> Iterator[Progress | ReadyPair]:
+def make_ready(
+    pair: NamedPair, register: bool = True, shift_um: Sequence[float] | None = None
+) -> Iterator[Progress | ReadyPair]:
     """Bring a pair onto the wide-field stack's grid, registered where wanted.
+
+    Parameters
+    ----------
+    pair : NamedPair
+    register : bool
+        Not where it was placed by hand.
+    shift_um : sequence of float, optional
+        Found before: it is not looked for again.
 
     Yields
     ------
@@ -159,23 +200,16 @@ def make_ready(pair: NamedPair, register: bool = True) -> Iterator[Progress | Re
     words = []
     if wide.dtype != confocal.dtype:
         words.append(f"{wide.dtype} and {confocal.dtype}, scaled alike")
-    if register:
-        from napari_lfm.training.registration import Registration, register_pair
-
-        found: Registration | None = None
-        for event in register_pair(wide, confocal):
-            if isinstance(event, Registration):
-                found = event
-            else:
-                yield event
-        assert found is not None
-        if not found.accepted:
-            raise RequestError(
-                f"The pair '{pair.name}' could not be registered: {found.reason}",
-                "Register it by hand in the 'Register pair' panel, or train without registration.",
-            )
-        confocal = _shifted(confocal, found.shift_um)
-        words.append("moved by " + " x ".join(f"{-v:+.2f}" for v in found.shift_um) + " um")
+    shift: tuple[float, float, float] | None = None
+    if register and not pair.placed:
+        if shift_um is None:
+            shift_um = yield from _registered(pair.name, wide, confocal)
+        z, y, x = (float(v) for v in shift_um)
+        shift = z, y, x
+        confocal = _shifted(confocal, shift)
+        words.append("moved by " + " x ".join(f"{-v:+.2f}" for v in shift) + " um")
+    elif register:
+        words.append("placed by hand")
     before = wide.shape
     try:
         confocal, wide = resample_onto(confocal, wide)
@@ -191,7 +225,27 @@ def make_ready(pair: NamedPair, register: bool = True) -> Iterator[Progress | Re
     spacing = spacing_of(wide)
     voxel = (abs(spacing["z"]), abs(spacing["y"]), abs(spacing["x"]))
     sentence = f"{pair.name}: {', '.join(words) or 'as it is'}"
-    yield ReadyPair(pair.name, np.asarray(wide.values), np.asarray(confocal.values), voxel, sentence)
+    yield ReadyPair(pair.name, np.asarray(wide.values), np.asarray(confocal.values), voxel, sentence, shift)
+
+
+def _registered(
+    name: str, wide: xr.DataArray, confocal: xr.DataArray
+) -> Generator[Progress, None, tuple[float, float, float]]:
+    from napari_lfm.training.registration import Registration, register_pair
+
+    found: Registration | None = None
+    for event in register_pair(wide, confocal):
+        if isinstance(event, Registration):
+            found = event
+        else:
+            yield event
+    assert found is not None
+    if not found.accepted:
+        raise RequestError(
+            f"The pair '{name}' could not be registered: {found.reason}",
+            "Register it by hand in the 'Register pair' panel, or train without registration.",
+        )
+    return found.shift_um
 
 
 def with_voxels(pair: ReadyPair, voxel_um: tuple[float, float, float]) -> ReadyPair:

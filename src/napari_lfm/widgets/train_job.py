@@ -55,7 +55,7 @@ class TrainingJob:
             except LfmError as error:
                 self.trouble = error.problem()
             self.installed = is_installed(request.id)
-            _clear(trainer.training_folder(request.id), {trainer.RECORD})
+            _clear(trainer.training_folder(request.id), set(getattr(trainer, "LEFTOVERS", {trainer.RECORD})))
             _clear(user_model_dir() / request.id, set())
 
 
@@ -67,7 +67,8 @@ def is_installed(name: str) -> bool:
 def _clear(folder: Path, records: set[str]) -> None:
     """Remove what a training leaves that never came to a checkpoint: its name is free again."""
     with contextlib.suppress(OSError):
-        if {p.name for p in folder.iterdir()} == records:
-            for name in records:
+        left = {p.name for p in folder.iterdir()}
+        if left <= records:
+            for name in left:
                 (folder / name).unlink()
             folder.rmdir()

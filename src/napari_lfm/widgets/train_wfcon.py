@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtWidgets import QFileDialog
 
 from napari_lfm._settings import load_settings
-from napari_lfm.core.events import Progress
 from napari_lfm.networks.catalogue import list_models
 from napari_lfm.optics.presets import preset_names, user_microscope_names
 from napari_lfm.widgets.texts import coloured
@@ -27,7 +26,7 @@ from napari_lfm.widgets.train_wfcon_input import (
     service,
 )
 from napari_lfm.widgets.train_wfcon_pairs import PairsControl
-from napari_lfm.widgets.train_wfcon_texts import left_out_html, wfcon_html
+from napari_lfm.widgets.train_wfcon_texts import left_out_html, registered_html, wfcon_html
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,6 +68,7 @@ class WfconController(TrainControl):
         super().__init__(panel, view)
         self.view = view
         self.left_out: dict[str, str] = {}
+        self.shifts: dict[str, tuple[float, float, float]] = {}
         self._layers: tuple[NamedPair, ...] = ()
         self._look = {"over": threading.Event()}
         self._pixel_um = 0.0
@@ -173,7 +173,7 @@ class WfconController(TrainControl):
             self._pixel_um = heads[0][0].voxel_um[2] if heads else 0.0
 
     def _make_job(self, go_on: bool) -> TrainingJob:
-        self.left_out = {}
+        self.left_out, self.shifts = {}, {}
         self.view.notes.show_text("")
         return WfconJob(self._layers if self.wish.layers else (), go_on)
 
@@ -182,11 +182,13 @@ class WfconController(TrainControl):
 
     def _on_events(self, events: Sequence[Any]) -> None:
         for event in events:
-            reason = getattr(event, "reason", "") if isinstance(event, Progress) else ""
+            reason, shift = getattr(event, "reason", ""), getattr(event, "shift_um", None)
             if reason:
                 self.left_out[event.name] = f"{reason} {event.remedy}".strip()
-        if self.left_out:
-            self.view.notes.show_text(left_out_html(self.left_out))
+            if shift is not None:
+                self.shifts[event.name] = shift
+        parts = [registered_html(self.shifts), left_out_html(self.left_out)]
+        self.view.notes.show_text("<br>".join(part for part in parts if part))
         super()._on_events(events)
 
     def _on_finished(self, outcome: Outcome) -> None:

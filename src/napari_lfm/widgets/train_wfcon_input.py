@@ -245,7 +245,9 @@ def named_pairs(
         while any(name == pair.name for pair in out):
             k += 1
             name = f"{wide.name} ({k})"
-        out.append(NamedPair(name, *images))
+        # what was moved in the 'Register pair' panel is where somebody wants it
+        placed = any(info.metadata.get("registration") for info in (wide, confocal))
+        out.append(NamedPair(name, images[0], images[1], placed))
     return tuple(out)
 
 

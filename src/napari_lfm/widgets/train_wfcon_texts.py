@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from napari_lfm.widgets.train_wfcon_input import WfconTrainPlan
 
+Triple = tuple[float, float, float]
+
 _TIMES = "\N{MULTIPLICATION SIGN}"
 
 
@@ -36,8 +38,25 @@ def wfcon_html(plan: WfconTrainPlan) -> str:
     return "<br>".join(lines)
 
 
+def registered_html(shifts: Mapping[str, Triple]) -> str:
+    """Return how far the pairs were moved."""
+    if not shifts:
+        return ""
+    name = max(shifts, key=lambda n: sum(v * v for v in shifts[n]))
+    far = f" {_TIMES} ".join(f"{abs(v):.2f}" for v in shifts[name])
+    count = len(shifts)
+    if count == 1:
+        return f"<b>{html.escape(name)}</b> was moved by {far} {MICROMETRES} (z, y, x)."
+    return (
+        f"{count} pairs were registered; the one that was moved furthest, <b>{html.escape(name)}</b>, by "
+        f"{far} {MICROMETRES} (z, y, x)."
+    )
+
+
 def left_out_html(reasons: Mapping[str, str]) -> str:
-    """Return which pairs the training does without, and why."""
+    """Return which pairs the training does without, and why; nothing where it has all."""
+    if not reasons:
+        return ""
     count = len(reasons)
     head = f"{count} pair{'s are' if count > 1 else ' is'} left out:"
     lines = [coloured(html.escape(head), "warning")]

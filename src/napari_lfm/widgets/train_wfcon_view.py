@@ -208,7 +208,7 @@ class WfconView(TrainPage):
         self.start_combo = CalmComboBox()
         self.start_combo.setToolTip(
             "Going on from a model that knows such stacks takes less time and fewer pairs. 'One that fits' "
-            "is the bundled model for such voxels; where there is none, and for 'nothing', weights are random."
+            "is the bundled model for such voxels; without it, and for 'nothing', weights are random."
         )
         self.start_combo.currentIndexChanged.connect(lambda _: self.changed.emit())
         self.microscope_combo = CalmComboBox()
