@@ -64,7 +64,7 @@ class WidefieldParameters(Parameters):
     pixels in radius; more takes haze from farther away into account, and more time and memory."""
     psf_kind: Literal["auto", "bead", "given"] = Field(default="auto", json_schema_extra=_ADVANCED)
     """What a point spread function of your own is: a recorded bead, whose background is taken off, or one
-    that is finished. Auto: finished where its rim is dark."""
+    that is finished. Auto: finished where its rim is dark, its sum is 1, or it has no noise."""
     total_variation: float = Field(default=0.0, ge=0, le=0.1, json_schema_extra=_ADVANCED)
     """Weight of the total-variation prior, 0 for none; 0.002 calms noise and keeps edges."""
     background_counts: float | None = Field(
