@@ -26,7 +26,7 @@ from napari_lfm.training.events import Validated
 from napari_lfm.widgets.train import TITLE, TrainWidget
 
 SIZE = (1600, 1240)
-SHAPE = (40, 192, 192)
+SHAPE = (40, 256, 256)
 SHIFT_PX = (2, 5, -4)
 
 
@@ -47,21 +47,23 @@ def main() -> None:
     viewer = napari.Viewer(show=True)
     viewer.window.resize(*SIZE)
     for side in ("confocal", "widefield"):
-        stack = read_image(folder / side / "pair-001.ome.tif")
+        stack = read_image(folder / side / "pair-003.ome.tif")
         scale = [float(stack.coords[d][1] - stack.coords[d][0]) for d in "zyx"]
         low, high = float(stack.quantile(0.01)), float(stack.quantile(0.998))
         viewer.add_image(
             stack.values,
-            name=f"pair-001, {side}",
+            name=f"pair-003, {side}",
             scale=scale,
             units=("um",) * 3,
             contrast_limits=(low, high),
         )
     viewer.canvas.grid.enabled = True
-    viewer.dims.set_current_step(0, SHAPE[0] // 2)
+    viewer.dims.set_current_step(0, 12)
     panel = TrainWidget(viewer)
     viewer.window.add_dock_widget(panel, name=TITLE, area="right")
     panel.choose("wfcon")
+    pause(0.5)
+    viewer.reset_view()
     control, view = panel.wfcon, panel.wfcon.view
     control.pairs.open([folder])
     if arguments.vgg:

@@ -29,6 +29,7 @@ from napari_lfm.methods.train_wfcon import (
     recorded_wfcon_wish,
     run_wfcon_training,
 )
+from napari_lfm.methods.train_wfcon_wish import plan_of
 from napari_lfm.methods.wfcon_check import best_start, check_wfcon, estimate_wfcon
 from napari_lfm.methods.wfcon_gather import Shelf, gather
 from napari_lfm.methods.wfcon_pairs import ReadyPair, make_ready, with_voxels
@@ -39,7 +40,7 @@ from napari_lfm.networks.weights import load_weights
 from napari_lfm.training import registration, wfcon
 from napari_lfm.training.checkpoint import BEST, load_module_weights
 from napari_lfm.training.events import Validated
-from napari_lfm.training.stack_pairs import count_held
+from napari_lfm.training.stack_pairs import RecordedPairs, count_held
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -212,6 +213,28 @@ def test_a_collapse_keeps_the_last_good_weights(
     assert same(model, good)
     assert model.entry is not None
     assert "10.0 dB worse" in model.entry.card.notes
+
+
+@pytest.mark.parametrize(
+    ("seen", "collapsed"),
+    [
+        ([(15.0, 0.05), (16.0, 0.1), (18.0, 0.5), (17.0, 0.3)], False),  # it begins with hardly any contrast
+        ([(15.0, 0.05), (20.0, 0.8), (19.0, 0.1)], True),  # what it had is lost
+        ([(15.0, 0.5), (22.0, 0.8), (15.5, 0.8)], True),
+        ([(15.0, 0.5), (float("nan"), 0.5)], True),
+    ],
+)
+def test_what_a_collapse_is(seen: list[tuple[float, float]], collapsed: bool) -> None:
+    source = RecordedPairs([("a", *stacks(1)), ("b", *stacks(2))])
+    task = wfcon.WfconTask(source, plan_of(wish_of()))
+    for db, spread in seen[:-1]:
+        task._watch(db, spread)  # noqa: SLF001
+        assert task.collapsed == ""
+    again = wfcon.WfconTask(source, plan_of(wish_of()))
+    again.load_state_dict(task.state_dict())  # a training that goes on remembers
+    for one in (task, again):
+        one._watch(*seen[-1])  # noqa: SLF001
+        assert bool(one.collapsed) == collapsed
 
 
 def test_a_single_pair_is_split(pairs: list[NamedPair]) -> None:

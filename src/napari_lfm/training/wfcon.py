@@ -109,7 +109,7 @@ class WfconTask(BaseTask):
                 "Give a file with them, or install torchvision."
             )
         self.collapsed = ""
-        self._best_db = -np.inf
+        self._best_db, self._widest = -np.inf, 0.0
         self._l1 = L1()
         self.baseline: dict[str, float] = {}
 
@@ -205,12 +205,14 @@ class WfconTask(BaseTask):
     def _watch(self, db: float, spread: float) -> None:
         """Note a collapse: the output has become empty, or far worse than it was."""
         far = db < self._best_db - COLLAPSED_DB or not np.isfinite(db)
-        # an untrained network is empty too: only what was better before can collapse
-        if self.plan.adversarial and np.isfinite(self._best_db) and (far or spread < COLLAPSED_SPREAD):
+        # a network that has hardly begun is empty too: only what had contrast before can lose it
+        lost = spread < COLLAPSED_SPREAD < 0.5 * self._widest
+        if self.plan.adversarial and np.isfinite(self._best_db) and (far or lost):
             self.collapsed = (
                 f"The training has collapsed: its stacks are {self._best_db - db:.1f} dB worse than they "
                 f"were, with {100 * spread:.0f} % of the contrast"
             )
+        self._widest = max(self._widest, spread)
         self._best_db = max(self._best_db, db)
 
     def describe(self) -> dict[str, Any]:
@@ -227,13 +229,15 @@ class WfconTask(BaseTask):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best score so far."""
-        return {"best_db": self._best_db if np.isfinite(self._best_db) else None}
+        """Return the best score and the largest contrast so far."""
+        best = self._best_db if np.isfinite(self._best_db) else None
+        return {"best_db": best, "widest": self._widest}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up what `state_dict` returned."""
         best = state.get("best_db")
         self._best_db = -np.inf if best is None else float(best)
+        self._widest = float(state.get("widest", 0.0))
 
     def notes(self) -> list[str]:
         """Return what the user should know."""

@@ -97,7 +97,7 @@ def figures_html(course: Course) -> str:
         ("network best", "", course.best_figures),
     ]
     cell = '<td align="right" style="padding-left: 12px">'
-    lines = ["<tr><td></td>" + "".join(f"{cell}{html.escape(v)}</td>" for v in named.values()) + "</tr>"]
+    lines = ["<tr><td></td>" + "".join(f"{cell}{_whole(v)}</td>" for v in named.values()) + "</tr>"]
     for label, prefix, values in rows:
         shown = [values.get(prefix + k) for k in named]
         if all(v is None for v in shown):
@@ -106,8 +106,7 @@ def figures_html(course: Course) -> str:
             "" if v is None else f"{v:.1f}" if k.endswith("_db") else f"{v:.4f}"
             for k, v in zip(named, shown, strict=True)
         ]
-        name = html.escape(label).replace(" ", "&nbsp;")  # a cell must not break its words
-        lines.append(f"<tr><td>{name}</td>{''.join(f'{cell}{t}</td>' for t in texts)}</tr>")
+        lines.append(f"<tr><td>{_whole(label)}</td>{''.join(f'{cell}{t}</td>' for t in texts)}</tr>")
     return f"<table>{''.join(lines)}</table>"
 
 
@@ -119,6 +118,11 @@ def kept_words(course: Course, model_id: str, installed: bool = True) -> str:
     if course.best is None:
         return f"Kept the network as it was then, not validated yet: {place}"
     return f"Kept the network of {best_words(course)}: {place} {verdict(course)}".strip()
+
+
+def _whole(text: str) -> str:
+    """Return a text that a narrow cell does not break."""
+    return html.escape(text).replace(" ", "&nbsp;")
 
 
 def end_words(
