@@ -278,7 +278,7 @@ def _verdict(both: tuple[Estimate, Estimate], agreed: bool, tolerance: float) ->
     if not agreed:
         k = int(np.argmax(apart))
         return False, (
-            f"The two estimates differ by {apart[k]:.1f} voxels along {AXES[k]}, more than {tolerance:g}: "
+            f"The two estimates differ by {apart[k]:.2f} voxels along {AXES[k]}, more than {tolerance:g}: "
             "that of the correlation is proposed, look at it before you use it."
         )
     unsure = [e for e in both if e.confidence < LEAST_CONFIDENCE]
