@@ -33,7 +33,7 @@ ELECTRONS = 4000.0
 ABERRATION_UM = 6.0
 LEVELS = {"low": 200.0, "middle": 100.0, "high": 50.0, "beyond": 25.0}
 """Mean free paths, um. The last is shorter than any in training."""
-SIDE = 224
+SIDE = 192
 """Pixels across of what is scored: the middle of a wider specimen, so that haze comes from beyond it."""
 MASK_SIGNAL, MASK_BACKGROUND = 0.15, 0.03
 
