@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--pairs", type=int, default=6)
-    parser.add_argument("--minutes", type=float, default=6.0)
+    parser.add_argument("--minutes", type=float, default=7.0)
     parser.add_argument("--vgg", default="", help="file with weights of VGG16")
     arguments = parser.parse_args()
     # the model is for the picture alone
@@ -70,8 +70,6 @@ def main() -> None:
         view.show_vgg(arguments.vgg)
     view.form.set_values({"minutes": arguments.minutes})
     wait(lambda: control.ready)
-    pause(0.5)
-    viewer.screenshot(str(arguments.out / "train-wfcon-plan.png"), canvas_only=False, flash=False)
     scores: list[Validated] = []
     moved: list[str] = []
     done: list[Any] = []

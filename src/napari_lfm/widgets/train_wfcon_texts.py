@@ -24,7 +24,7 @@ def wfcon_html(plan: WfconTrainPlan) -> str:
     if estimate is None or wish is None:
         return ""
     first, *rest = (_readable(sentence) for sentence in estimate.sentences)
-    losses = "absolute difference" + (" and a discriminator's voice" if wish.adversarial else "")
+    losses = "absolute difference" + (" and a discriminator" if wish.adversarial else "")
     start = f"the weights of <i>{html.escape(wish.start_from)}</i>" if wish.start_from else "random weights"
     lines = [f"<b>Pairs:</b> {first}"]
     if not wish.is_simulated:
