@@ -27,6 +27,10 @@ FLOPS_PER_THREAD = {True: 1.3e11, False: 4e10}
 FLOPS_GPU = 1.2e13
 VGG_FLOP_PER_PIXEL = 1.0e6
 """Of the features of a slice and its target, with the way back; fitted to a measured step."""
+IN_HAND_BYTES = 30
+"""For a voxel of the pair that is being read, registered and scaled; measured."""
+REGISTERING_SECONDS = 8e-6
+"""For a voxel of the box that is matched finely, on one thread; measured."""
 MOST_NAMED = 6
 DRAWING_SECONDS = 4.0
 """For a simulated specimen of 80 x 384 x 384 voxels."""
@@ -158,9 +162,11 @@ def estimate_wfcon(wish: WfconWish, survey: Survey | None) -> WfconEstimate:
     else:
         pairs = sum(4 * w.voxels for w, _ in heads)
         # of the pair in hand: both stacks as they were, on one grid, and scaled
-        work = max((4 * w.voxels + 4 * c.voxels + 16 * w.voxels for w, c in heads), default=0)
+        work = max((IN_HAND_BYTES * w.voxels + 4 * c.voxels for w, c in heads), default=0)
         held = count_held(len(heads), wish.validation_share) if len(heads) > 1 else 0
         sentences.append(f"{survey_words(survey)} {_split_words(len(heads), held)}".strip())
+        if wish.register_pairs and heads:
+            sentences.append(f"Registering them takes about {duration(_registering_seconds(survey))}.")
     room = int(MEMORY_SHARE * memory_budget("cpu"))
     disk = max(0, pairs - room) if survey is not None else 0
     peak = RUNTIME_BYTES + pairs - disk + max(work, 4 * outputs + 24 * weights)
@@ -176,6 +182,13 @@ def estimate_wfcon(wish: WfconWish, survey: Survey | None) -> WfconEstimate:
     if vgg := vgg_words(wish):
         sentences.append(vgg)
     return WfconEstimate(count, len(heads) - held, held, peak, disk, tuple(sentences))
+
+
+def _registering_seconds(survey: Survey) -> float:
+    from napari_lfm.training.registration import BOX
+
+    boxes = [math.prod(min(n, m) for n, m in zip(w.shape, BOX, strict=True)) for w, _ in survey.heads]
+    return max(1.0, REGISTERING_SECONDS * sum(boxes))
 
 
 def _split_words(pairs: int, held: int) -> str:
