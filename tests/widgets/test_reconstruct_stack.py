@@ -16,6 +16,7 @@ from napari_lfm.io.provenance import make_provenance
 from napari_lfm.methods.base import Parameters, Request
 from napari_lfm.networks.card import ModelCard
 from napari_lfm.networks.catalogue import ModelEntry
+from napari_lfm.networks.stack_fit import check_stack_card, voxel_of
 from napari_lfm.optics.presets import load_microscope
 from napari_lfm.widgets import models, reconstruct
 from napari_lfm.widgets.reconstruct import ReconstructWidget
@@ -23,6 +24,8 @@ from napari_lfm.widgets.reconstruct import ReconstructWidget
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from napari_lfm.networks.fit import Fit
 
 
 class StackParameters(Parameters):
@@ -316,6 +319,9 @@ def test_wide_field_microscopes_are_offered(widget: Any) -> None:
 
 
 # --------------------------------------------------------------------------------- models
+PIXEL_UM = load_microscope("wf-60x1.4o").object_pixel_um
+
+
 def entry(id: str, microscope: Any, tmp_path: Path) -> ModelEntry:
     card = ModelCard(
         id=id,
@@ -328,7 +334,7 @@ def entry(id: str, microscope: Any, tmp_path: Path) -> ModelEntry:
         n_pixels=None,
         z_um=[],
         voxels_per_lenslet=None,
-        scalers={},
+        scalers={"voxel_z_um": 0.5, "voxel_y_um": PIXEL_UM, "voxel_x_um": PIXEL_UM},
         specimens=["cells"],
         licence="MIT",
         data="nothing",
@@ -350,6 +356,9 @@ class FakeNet(FakeStack):
     title: ClassVar[str] = "Fakenet for stacks"
     needs_model: ClassVar[bool] = True
 
+    def fit_card(self, card: ModelCard, microscope: Any, voxel_um: Any) -> Fit:
+        return check_stack_card(card, voxel_um or voxel_of(card), microscope)
+
 
 def test_networks_for_stacks_need_no_microscope(
     qtbot: Any, widget: Any, viewer: Any, tmp_path: Path, monkeypatch: Any
@@ -360,8 +369,7 @@ def test_networks_for_stacks_need_no_microscope(
     entries = [entry("far", other, tmp_path), entry("near", wide, tmp_path), entry("mute", None, tmp_path)]
     monkeypatch.setattr(models, "list_models", lambda method: entries if method == "fake-net" else [])
     c.methods["fake-net"] = net
-    pixel = wide.object_pixel_um
-    placed(viewer, scale=(0.5, pixel, pixel))
+    placed(viewer, scale=(0.5, PIXEL_UM, PIXEL_UM))
     widget.view.method_chosen.emit("fake-net")
     ready(qtbot, c)
     assert c.session.microscope is None
@@ -376,7 +384,7 @@ def test_networks_for_stacks_need_no_microscope(
     assert {o.key: o.verdict for o in c.models.offers}["far"] == "refused"
     ready(qtbot, c)
     # other pixels: the network wants them resampled, which the user agrees to
-    viewer.layers["nuclei"].scale = (0.5, 2 * pixel, 2 * pixel)
+    viewer.layers["nuclei"].scale = (0.5, 2 * PIXEL_UM, 2 * PIXEL_UM)
     assert c.models.chosen.verdict == "resample"
     qtbot.waitUntil(lambda: "different recordings" in widget.view.problems.text(), timeout=20_000)
     widget.view.models.confirm_box.setChecked(True)

@@ -55,11 +55,14 @@ def check_stack_card(
     for axis, own, model in zip("zyx", voxel_um, trained, strict=True):
         ratio = own / model
         low, high = ALONG_RANGE if axis == "z" else ACROSS_RANGE
-        if abs(ratio - 1) <= (SAME_ALONG if axis == "z" else SAME_ACROSS):
+        same = SAME_ALONG if axis == "z" else SAME_ACROSS
+        if abs(ratio - 1) <= same:
             continue
         what = "planes" if axis == "z" else "pixels"
         said = f"The model was trained on {what} of {model:g} um, and these are {own:.4g} um."
-        (reasons if low <= ratio <= high else refused).append(said)
+        # with the same leeway: a camera binned twofold is not refused for a rounded pixel size
+        bridged = (1 - same) * low <= ratio <= (1 + same) * high
+        (reasons if bridged else refused).append(said)
     optics = card.optics
     if optics is not None and microscope is not None:
         for what, old, new in (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_lfm.networks.card import WEIGHTS_FILE
-from napari_lfm.networks.fit import Fit, check_card
+from napari_lfm.networks.fit import check_card
 from napari_lfm.optics.microscope import nearest_odd
 from napari_lfm.widgets.fields import MICROMETRES
 from napari_lfm.widgets.texts import coloured, size
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from napari_lfm.lightfield.lattice import Lattice
     from napari_lfm.networks.card import ModelCard
     from napari_lfm.networks.catalogue import ModelEntry
+    from napari_lfm.networks.fit import Fit
     from napari_lfm.optics.microscope import Microscope
 
 Verdict = Literal["matches", "resample", "unchecked", "refused", "remote", "broken", "unknown"]
@@ -85,23 +86,6 @@ def pixels_per_lenslet(
     return None if microscope is None else microscope.n_pixels
 
 
-def fit_stack(card: ModelCard, microscope: Microscope | None, voxel_um: Sequence[float] | None) -> Fit:
-    """Return how a model of a method for stacks suits a recording: by objective, colour and pixel.
-
-    The lenslets of a light-field microscope do not count, as a stack was taken without them; nor does its
-    camera where the stack's own pixel is known.
-    """
-    if microscope is None or card.microscope is None:
-        who = "No microscope is chosen" if microscope is None else "The card does not say its microscope"
-        return Fit("matches", (f"{who}, so that the optics could not be compared.",))
-    pixel = microscope.object_pixel_um if voxel_um is None else voxel_um[-1]
-    camera = microscope.camera.model_copy(
-        update={"pixel_um": pixel * microscope.objective.magnification, "relay_magnification": 1.0}
-    )
-    seen = microscope.model_copy(update={"lenslets": None, "camera": camera})
-    return check_card(card, seen)
-
-
 def offers(
     entries: Sequence[ModelEntry],
     microscope: Microscope | None,
@@ -142,8 +126,11 @@ def _offer(
     else:
         assert microscope is not None
         found = check_card(entry.card, microscope, n_pixels)
-    unchecked = found.verdict == "matches" and (entry.card.microscope is None or microscope is None)
-    return Offer(entry, key, "unchecked" if unchecked else found.verdict, found.reasons, found.z_scale)
+    if found.verdict != "matches" or (entry.card.microscope is not None and microscope is not None):
+        return Offer(entry, key, found.verdict, found.reasons, found.z_scale)
+    who = "No microscope is chosen" if microscope is None else "The card does not say its microscope"
+    reasons = found.reasons or (f"{who}, so that the optics could not be compared.",)
+    return Offer(entry, key, "unchecked", reasons, found.z_scale)
 
 
 def fit_html(offer: Offer) -> str:

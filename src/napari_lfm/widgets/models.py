@@ -16,7 +16,6 @@ from napari_lfm.widgets.model_choice import (
     Offer,
     card_html,
     fit_html,
-    fit_stack,
     offers,
     parameters_of,
     pixels_per_lenslet,
@@ -161,10 +160,8 @@ class Models:
             return None
         microscope = self.session.microscope
         voxel_um = self._voxel_um() if self._voxel_um is not None else None
-        own = getattr(self._runner, "fit_card", None)
-        if own is not None:  # the method knows best what its networks can bear
-            return lambda card: own(card, microscope, voxel_um)
-        return lambda card: fit_stack(card, microscope, voxel_um)
+        # the method knows what its networks can bear
+        return lambda card: self._runner.fit_card(card, microscope, voxel_um)
 
     def _n_pixels(self) -> int | None:
         if self._fit() is not None:
