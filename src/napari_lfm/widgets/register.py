@@ -105,11 +105,11 @@ class RegisterController:
         here = [bare(layer) for layer in self.session.viewer.layers]
         if self.made is not None and not any(self.made is layer for layer in here):
             self.made = None
-        gone = [any(one is layer for layer in here) for one in (self.moving, self.fixed)]
+        kept = [any(one is layer for layer in here) for one in (self.moving, self.fixed)]
         if self.moving is None and self.fixed is None:
             self._guess()
-        elif not all(gone):
-            self.choose(self.moving if gone[0] else None, self.fixed if gone[1] else None)
+        elif not all(kept):
+            self.choose(self.moving if kept[0] else None, self.fixed if kept[1] else None)
         else:
             self._look()
 

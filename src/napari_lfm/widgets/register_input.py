@@ -8,8 +8,9 @@ import numpy as np
 
 from napari_lfm.core.labelled import spacing_of
 from napari_lfm.core.problems import RequestError
-from napari_lfm.io.layers import image_from_layer_info
 from napari_lfm.widgets.fields import MICROMETRES
+from napari_lfm.widgets.resolve_stack import required_stack
+from napari_lfm.widgets.session import layer_info
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -32,12 +33,7 @@ def stack_of(layer: Image) -> xr.DataArray:
     RequestError
         If the layer is a colour picture, turned, or no single stack.
     """
-    data = layer.data[0] if layer.multiscale else layer.data
-    image = image_from_layer_info(
-        data, layer.scale, layer.translate, layer.affine, layer.units, layer.axis_labels, layer.metadata,
-        layer.source.path, name=layer.name, rgb=bool(layer.rgb), rotate=layer.rotate, shear=layer.shear,
-        kind="stack",
-    )  # fmt: skip
+    image = required_stack(layer_info(layer))
     single = [d for d in image.dims if d not in ("z", "y", "x") and image.sizes[d] == 1]
     image = image.isel(dict.fromkeys(single, 0), drop=True)
     if set(image.dims) != {"z", "y", "x"}:

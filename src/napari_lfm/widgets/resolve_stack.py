@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 from napari_lfm.core.labelled import SPATIAL, origin_of, spacing_of
-from napari_lfm.core.problems import LfmError, Problem
+from napari_lfm.core.problems import LfmError, Problem, RequestError
 from napari_lfm.io.layers import image_from_layer_info
 from napari_lfm.methods.base import Request
 from napari_lfm.widgets.fields import MICROMETRES
@@ -118,6 +118,20 @@ def stack_of(info: LayerInfo) -> xr.DataArray | Problem:
         return image
     thin = [d for d in ("t", "c") if d in image.dims and image.sizes[d] == 1]
     return image.squeeze(thin, drop=True) if thin else image
+
+
+def required_stack(info: LayerInfo) -> xr.DataArray:
+    """Return what `stack_of` does.
+
+    Raises
+    ------
+    RequestError
+        If the layer cannot be a stack.
+    """
+    image = stack_of(info)
+    if isinstance(image, Problem):
+        raise RequestError(image.message, image.remedy)
+    return image
 
 
 def unknown_sizes(image: xr.DataArray) -> tuple[str, ...]:

@@ -9,10 +9,10 @@ import numpy as np
 
 from napari_lfm.core.agreement import Agreement, local_disagreement
 from napari_lfm.core.labelled import origin_of, spacing_of
-from napari_lfm.core.problems import LfmError, Problem, RequestError
+from napari_lfm.core.problems import LfmError, RequestError
 from napari_lfm.core.resample import resample_onto
 from napari_lfm.core.sharpness import Sharpness, sharpness_by_depth
-from napari_lfm.widgets.resolve_stack import stack_of, unknown_sizes
+from napari_lfm.widgets.resolve_stack import required_stack, unknown_sizes
 
 if TYPE_CHECKING:
     import threading
@@ -79,9 +79,7 @@ def one_stack(info: LayerInfo, steps: Mapping[str, int]) -> xr.DataArray:
     RequestError
         If it is no stack.
     """
-    image = stack_of(info)
-    if isinstance(image, Problem):
-        raise RequestError(image.message, image.remedy)
+    image = required_stack(info)
     at = {d: min(steps.get(d, 0), image.sizes[d] - 1) for d in ("t", "c") if d in image.dims}
     image = image.isel(at, drop=True)
     if "z" not in image.dims:

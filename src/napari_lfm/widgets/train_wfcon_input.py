@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from napari_lfm.core.labelled import labelled, origin_of, spacing_of
 from napari_lfm.core.problems import LfmError, Problem, RequestError, explain_validation
 from napari_lfm.widgets.preload import import_torch_gently
-from napari_lfm.widgets.resolve_stack import stack_of, unknown_sizes
+from napari_lfm.widgets.resolve_stack import required_stack, unknown_sizes
 from napari_lfm.widgets.train_input import slug
 
 if TYPE_CHECKING:
@@ -235,12 +235,7 @@ def named_pairs(
 
     out: list[NamedPair] = []
     for wide, confocal in layers:
-        images = []
-        for info in (wide, confocal):
-            image = stack_of(info)
-            if isinstance(image, Problem):
-                raise RequestError(image.message, image.remedy)
-            images.append(_sized(image, voxel_um))
+        images = [_sized(required_stack(info), voxel_um) for info in (wide, confocal)]
         name, k = wide.name, 1
         while any(name == pair.name for pair in out):
             k += 1
