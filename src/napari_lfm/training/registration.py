@@ -73,7 +73,7 @@ def register_pair(
         shifted by more than half of it.
     """
     still, target, notes = checked_pair(moving, fixed)
-    steps = iterations + 20
+    steps = 2 * iterations + 20  # as `search` counts them: the solver may run twice
     yield Progress(0, steps, "Looking at the stacks")
     small = []
     for stack in (still, target):

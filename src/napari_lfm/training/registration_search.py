@@ -12,7 +12,6 @@ from napari_lfm.core.events import Progress
 from napari_lfm.core.labelled import labelled
 from napari_lfm.core.problems import RequestError
 from napari_lfm.core.resample import resample_onto
-from napari_lfm.training import shift_estimates as two
 from napari_lfm.training.registration_grid import (
     LEAST_SHAPE,
     Stack,
@@ -24,6 +23,15 @@ from napari_lfm.training.registration_grid import (
 )
 from napari_lfm.training.registration_result import TITLES, Estimate, Method, Registration, Vector
 from napari_lfm.training.registration_turn import find_turn, projected
+from napari_lfm.training.shift_estimates import (
+    high_pass_correlation,
+    high_passed,
+    prepared,
+    psf_by_primal_dual,
+    read_peak,
+    unwrapped,
+    window,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -123,9 +131,9 @@ def search(
     )
     shift = _um((z, y, x), target)
     _refuse_no_overlap(still, target, shift)
-    sharp = two.high_passed(pair.fixed(part))
-    before = two.high_passed(pair.moving((0.0, 0.0, 0.0), part, None))
-    after = two.high_passed(pair.moving(shift, part, pair.turn))
+    sharp = high_passed(pair.fixed(part))
+    before = high_passed(pair.moving((0.0, 0.0, 0.0), part, None))
+    after = high_passed(pair.moving(shift, part, pair.turn))
     yield Registration(
         shift_um=shift,
         shift_voxels=(z, y, x),
@@ -164,7 +172,7 @@ def _match(pair: _Pair, start: list[int]) -> tuple[Peak, list[int], list[slice]]
     for again in (True, False):
         wide, sharp, part = pair.look(start)
         reach = [n // 2 for n in wide.shape]
-        peak = two.read_peak(two.high_pass_correlation(two.high_passed(wide), two.high_passed(sharp), reach))
+        peak = read_peak(high_pass_correlation(high_passed(wide), high_passed(sharp), reach))
         away = [round(s) for s in peak.shift]
         if not again or any(peak.at_end) or not any(away):
             break
@@ -183,15 +191,15 @@ def _spread(
     done = 0
     for again in (True, False):
         wide, sharp, _ = pair.look(start)
-        weight = two.window(wide.shape, wide.device)
+        weight = window(wide.shape, wide.device)
         kernel = wide
-        for kernel in two.psf_by_primal_dual(  # noqa: B007  (the last one is what is wanted)
-            two.prepared(wide, weight), two.prepared(sharp, weight), iterations
+        for kernel in psf_by_primal_dual(  # noqa: B007  (the last one is what is wanted)
+            prepared(wide, weight), prepared(sharp, weight), iterations
         ):
             done += 1
             yield done
-        kernel = two.unwrapped(kernel, [(n - 1) // 2 for n in wide.shape])
-        peak = two.read_peak(kernel)
+        kernel = unwrapped(kernel, [(n - 1) // 2 for n in wide.shape])
+        peak = read_peak(kernel)
         away = [round(s) for s in peak.shift]
         far = any(abs(a) > n / 3 for a, n in zip(away, wide.shape, strict=True))
         if not again or far or not any(away):
@@ -225,10 +233,9 @@ def _start(pair: _Pair) -> list[int]:
     if all(n <= b for n, b in zip(pair.target.shape, pair.box, strict=True)):
         return [0, 0, 0]
     one, other = (
-        two.high_passed(torch.as_tensor(image.values, device=pair.device), 1.0, 4.0)
-        for image in (moving, fixed)
+        high_passed(torch.as_tensor(image.values, device=pair.device), 1.0, 4.0) for image in (moving, fixed)
     )
-    peak = two.read_peak(two.high_pass_correlation(one, other, [n // 2 for n in moving.shape]))
+    peak = read_peak(high_pass_correlation(one, other, [n // 2 for n in moving.shape]))
     if peak.confidence < LEAST_CONFIDENCE or any(peak.at_end):
         return [0, 0, 0]
     return [-round(s * k) for s, k in zip(peak.shift, scale, strict=True)]
@@ -245,7 +252,7 @@ def _part(
                 f"After a shift by {abs(moved)} voxels along {AXES[k]} the stacks share next to nothing.",
                 "The shift is larger than their overlap allows: bring them nearer by hand first.",
             )
-    texture = two.high_passed(torch.as_tensor(small.values), 1.0, 4.0).square().numpy()
+    texture = high_passed(torch.as_tensor(small.values), 1.0, 4.0).square().numpy()
     scale = [float(small.attrs["spacing"][d]) / v for d, v in zip(AXES, target.voxel, strict=True)]
     return textured_box(texture, scale, shared, box)
 
@@ -309,11 +316,11 @@ def _shown(kernel: torch.Tensor, peak: Vector, start: Sequence[int], target: Sta
 
 
 def _plane_by_plane(
-    one: torch.Tensor, two: torch.Tensor, pair: _Pair, planes: slice, shift: float
+    moving: torch.Tensor, fixed: torch.Tensor, pair: _Pair, planes: slice, shift: float
 ) -> np.ndarray:
     """Return the correlation coefficient of each plane, NaN where the moving stack has none."""
-    a = one - one.mean((1, 2), keepdim=True)
-    b = two - two.mean((1, 2), keepdim=True)
+    a = moving - moving.mean((1, 2), keepdim=True)
+    b = fixed - fixed.mean((1, 2), keepdim=True)
     norm = (a.square().sum((1, 2)) * b.square().sum((1, 2))).sqrt().clamp(min=1e-20)
     out = np.asarray(((a * b).sum((1, 2)) / norm).cpu().numpy(), float)
     low, high = shared_range(pair.still, pair.target, 0, shift)
