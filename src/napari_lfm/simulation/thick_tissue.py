@@ -191,21 +191,12 @@ def _transfer(
     planes = settings.shape[0]
     length = next_fast_len(2 * planes)
     shifts = np.fft.fftfreq(length, 1 / length).round().astype(int)  # plane differences in FFT order
-    squares = _squares(settings, torch.device("cpu")).numpy()
-    out = []
-    for radial in (
-        _wide_table(settings, aberration_um, shifts),
-        None,
-    ):
-        if radial is None:
-            kernel = _confocal_planes(settings, aberration_um, shifts)
-        else:
-            frequency, table = radial
-            at = np.sqrt(squares)
-            kernel = np.stack([np.interp(at, frequency, line).astype(np.float32) for line in table])
-            kernel = kernel * _pixel(settings)
-        out.append(torch.fft.fft(torch.from_numpy(kernel).to(device), dim=0))
-    return out[0], out[1]
+    at = np.sqrt(_squares(settings, torch.device("cpu")).numpy())
+    frequency, table = _wide_table(settings, aberration_um, shifts)
+    wide = np.stack([np.interp(at, frequency, line).astype(np.float32) for line in table]) * _pixel(settings)
+    confocal = _confocal_planes(settings, aberration_um, shifts)
+    one, other = (torch.fft.fft(torch.from_numpy(k).to(device), dim=0) for k in (wide, confocal))
+    return one, other
 
 
 def _pixel(settings: TissueSettings) -> np.ndarray:
