@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("mkdocs.hooks.pages")
 
 PACKAGE = Path(__file__).parents[1] / "src" / "napari_lfm"
-ROOMS = ("core", "io", "optics", "lightfield", "simulation", "methods")
+ROOMS = ("core", "io", "optics", "lightfield", "networks", "simulation", "training", "methods")
 _PICTURE = re.compile(
     r"^!\[[^\]]*\]\((images/[^)\s]+|\.\./images/[^)\s]+)\)(?:\{[^}]*\})?[ \t]*\n", re.MULTILINE
 )
@@ -106,9 +106,10 @@ def microscopes_page() -> str:
 
 
 def room_page(room: str) -> str:
-    """Return a page with every public module of a room."""
+    """Return a page with every public module of a room and of the packages in it."""
     doc = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text("utf-8"))) or ""
-    modules = sorted(p.stem for p in (PACKAGE / room).glob("*.py") if not p.stem.startswith("_"))
+    found = [p.relative_to(PACKAGE / room).with_suffix("") for p in (PACKAGE / room).rglob("*.py")]
+    modules = sorted(".".join(p.parts) for p in found if not any(part.startswith("_") for part in p.parts))
     blocks = [f"::: napari_lfm.{room}.{name}" for name in modules]
     return "\n\n".join([f"# napari_lfm.{room}", doc, *blocks]) + "\n"
 
