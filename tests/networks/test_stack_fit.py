@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from napari_lfm.core.problems import RequestError
 from napari_lfm.networks.card import ModelCard
 from napari_lfm.networks.stack_fit import check_stack_card, voxel_of
-from napari_lfm.optics.microscope import Microscope
 from napari_lfm.optics.presets import load_microscope
+
+if TYPE_CHECKING:
+    from napari_lfm.optics.microscope import Microscope
 
 VOXEL = (0.5, 0.1083, 0.1083)
 SCALERS = {f"voxel_{axis}_um": v for axis, v in zip("zyx", VOXEL, strict=True)}
