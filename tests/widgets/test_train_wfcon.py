@@ -143,6 +143,7 @@ def test_missing_voxel_sizes_are_asked_for(qtbot: Any, widget: Any, tmp_path: Pa
     widget.wfcon.pairs.open([tmp_path / "bare"])
     says(qtbot, widget, "does not say how large its voxels are")
     assert view.pairs.sizes.isVisibleTo(view)
+    assert view.pairs.minimumSizeHint().width() < 320  # the panel stays as narrow as it is
     assert not widget.wfcon.ready
     for box, value in zip(view.pairs.size_boxes, (0.5, 0.1, 0.1), strict=True):
         box.setValue(value)

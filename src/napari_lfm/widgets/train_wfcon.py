@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from napari_lfm.widgets.runner import Outcome
     from napari_lfm.widgets.train_wfcon_view import WfconView
 
+_ENTER = "Enter the voxel size above."
 _VGG_FILTER = "Weights (*.npz *.safetensors);;All files (*)"
 
 
@@ -184,7 +185,8 @@ class WfconController(TrainControl):
         for event in events:
             reason, shift = getattr(event, "reason", ""), getattr(event, "shift_um", None)
             if reason:
-                self.left_out[event.name] = f"{reason} {event.remedy}".strip()
+                remedy = _ENTER if "--voxel-um" in event.remedy else event.remedy
+                self.left_out[event.name] = f"{reason} {remedy}".strip()
             if shift is not None:
                 self.shifts[event.name] = shift
         parts = [registered_html(self.shifts), left_out_html(self.left_out)]

@@ -10,10 +10,10 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QFileDialog,
     QFormLayout,
-    QHBoxLayout,
     QLabel,
     QLineEdit,
     QListWidget,
+    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -128,22 +128,23 @@ class PairsBox(QWidget):
         return out
 
     def _sizes(self) -> QWidget:
-        out = QWidget()
-        layout = QHBoxLayout(out)
+        out, column = _column()
+        column.addWidget(QLabel("Voxel size, where a stack does not say"))
+        layout = QFormLayout()  # side by side they would make the panel wider
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(QLabel("Voxel size"))
+        column.addLayout(layout)
         self.size_boxes: list[CalmDoubleSpinBox] = []
         for axis in "zyx":
             box = CalmDoubleSpinBox()
             box.setRange(0.0, 1000.0)
             box.setDecimals(4)
             box.setSpecialValueText("?")
+            box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
             box.setToolTip(f"Along {axis}, {MICROMETRES}; only for stacks that do not say it themselves")
             box.valueChanged.connect(lambda _: self.changed.emit())
             self.size_boxes.append(box)
-            layout.addWidget(QLabel(axis))
-            layout.addWidget(box, 1)
-        layout.addWidget(QLabel(MICROMETRES))
+            what = "plane distance" if axis == "z" else f"pixel along {axis}"
+            layout.addRow(f"{what} ({MICROMETRES})", box)
         out.setVisible(False)
         return out
 
