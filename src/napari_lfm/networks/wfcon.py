@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Profile = Literal["modern", "paper"]
 MODERN_WIDTHS = (16, 32, 64, 96, 128)
 MODERN_BANDS = (8, 24, 64)
+_FLAT = (-1 / 16, 4 / 16, 10 / 16, 4 / 16, -1 / 16)
 BAND_GAIN, BAND_FLOOR = 4.0, 0.02
 PAPER_BASE = 32
 PAPER_LEVELS = 4
@@ -174,7 +175,7 @@ class WfconNet(nn.Module):
             # two convolutions down and two up at this level, and what upsampling and pooling spill over
             z += (5 if step_z > 1 else 4) * step_z
             across += 5 * step
-        across += self.fold + 3 * max(self.bands, default=0) // 2
+        across += self.fold + len(_FLAT) // 2 + 3 * max(self.bands, default=0) // 2
         return (self.planes // 2 if self.flat else z + 1), across, across
 
     @property
@@ -254,7 +255,7 @@ class WfconNet(nn.Module):
                 x = rise(functional.interpolate(x, skip.shape[2:], mode="nearest"))
             x = block(torch.cat([skip, x], 1))
         out: torch.Tensor = self.leave(x)
-        return _unfolded(out, self.fold) if self.fold > 1 else out
+        return _without_nyquist(_unfolded(out, self.fold)) if self.fold > 1 else out
 
 
 class Discriminator(nn.Module):
@@ -293,6 +294,21 @@ class Discriminator(nn.Module):
         seen = self.body(stack)
         out: torch.Tensor = self.head(seen.mean(tuple(range(2, seen.dim()))))
         return out[:, 0]
+
+
+def _without_nyquist(stack: torch.Tensor) -> torch.Tensor:
+    """Return a stack without what repeats every two pixels across.
+
+    Channels that become neighbouring pixels are never quite alike, which would show as a chequered pattern. The
+    filter passes 98 % at a quarter of the highest frequency and 75 % at half of it.
+    """
+    line = torch.tensor(_FLAT, dtype=stack.dtype, device=stack.device)
+    flat = stack.reshape(-1, 1, *stack.shape[-2:])
+    half = len(_FLAT) // 2
+    mode = "reflect" if min(flat.shape[2:]) > half else "replicate"
+    for shape, pads in (((1, 1, 1, -1), (half, half, 0, 0)), ((1, 1, -1, 1), (0, 0, half, half))):
+        flat = functional.conv2d(functional.pad(flat, pads, mode=mode), line.reshape(shape))
+    return flat.reshape(stack.shape)
 
 
 def _band(stack: torch.Tensor, size: int) -> torch.Tensor:
