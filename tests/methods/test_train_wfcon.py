@@ -91,7 +91,8 @@ def folder(tmp_path: Path, pairs: list[NamedPair]) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _no_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_torchvision_and_no_bundled_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(catalogue, "bundled_model_dir", lambda: tmp_path / "bundled")
     monkeypatch.setattr(wfcon, "load_vgg", lambda _: None)
 
 
@@ -464,7 +465,7 @@ def test_what_a_training_takes_is_told(pairs: list[NamedPair]) -> None:
     timed = wish_of(pairs, minutes=30, steps=None)
     plain = wish_of(pairs, minutes=30, steps=None, adversarial=False)
     assert estimate_wfcon(plain, survey).steps > 1.2 * estimate_wfcon(timed, survey).steps
-    large = survey_layers([NamedPair("x", *(stack(np.zeros((2, 2, 2))),) * 2)] * 20)
+    large = survey_layers([NamedPair("x", *(stack(np.zeros((2, 32, 32))),) * 2)] * 20)
     heads = [replace(h, shape=(76, 2048, 2048)) for h in (large.pairs[0].widefield,) if h]
     large = Survey(tuple(replace(p, widefield=heads[0], confocal=heads[0]) for p in large.pairs))
     big = estimate_wfcon(timed, large)
@@ -474,7 +475,7 @@ def test_what_a_training_takes_is_told(pairs: list[NamedPair]) -> None:
     [one] = check_wfcon(wish, survey_layers(pairs[:1]))
     assert "one pair only" in one.message
     [none, bad] = check_wfcon(
-        wish, survey_layers([NamedPair("a", pairs[0].widefield, stack(np.zeros((3, 3, 3))))])
+        wish, survey_layers([NamedPair("a", pairs[0].widefield, stack(np.zeros((3, 20, 20))))])
     )
     assert none.severity == "error"
     assert "in common" in bad.message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import shutil
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,16 +15,20 @@ from napari.layers import Image
 from scipy.ndimage import gaussian_filter
 
 from napari_lfm.core.labelled import labelled
+from napari_lfm.io.read import read_image
 from napari_lfm.io.write import write_image
 from napari_lfm.methods import wfcon_gather
 from napari_lfm.methods.train_jobs import training_folder
+from napari_lfm.methods.train_wfcon import run_wfcon_training
 from napari_lfm.methods.wfcon_pairs import read_pair
+from napari_lfm.networks import catalogue
 from napari_lfm.networks.catalogue import list_models
 from napari_lfm.training.wfcon import WfconTask
 from napari_lfm.widgets.session import layer_info
 from napari_lfm.widgets.train import TrainWidget
 from napari_lfm.widgets.train_wfcon_input import (
     FITTING,
+    NOTHING,
     Forgotten,
     PairsInput,
     WfconChoice,
@@ -63,6 +68,14 @@ def folder(tmp_path: Path) -> Path:
     for k in range(3):
         save(out, f"place{k}", *stacks(k))
     return out
+
+
+@pytest.fixture(autouse=True)
+def bundled(tmp_path: Path, monkeypatch: Any) -> Path:
+    """Where models that come with the package would be: none do."""
+    folder = tmp_path / "bundled"
+    monkeypatch.setattr(catalogue, "bundled_model_dir", lambda: folder)
+    return folder
 
 
 @pytest.fixture
@@ -360,7 +373,7 @@ def words(plan: WfconTrainPlan) -> str:
 
 def test_pairs_that_cannot_be_used_are_named(folder: Path) -> None:
     wide, confocal = stacks(9)
-    save(folder, "far", wide, confocal[:, :20, :10])
+    save(folder, "far", wide, confocal[:, :20, :22])
     write_image(folder / "widefield" / "lonely.tif", labelled(wide, "zyx", VOXEL))
     (folder / "widefield" / "broken.tif").write_bytes(b"II*\x00 no image")
     (folder / "confocal" / "broken.tif").write_bytes(b"II*\x00 no image")
@@ -369,7 +382,7 @@ def test_pairs_that_cannot_be_used_are_named(folder: Path) -> None:
         write_image(folder / side / "colours.tif", colours)
     plan = plan_of(folder)
     assert plan.wish is not None  # the other three can
-    assert "'far' cannot be used: its stacks have only 9 % in common" in words(plan)
+    assert "'far' cannot be used: its stacks have only 19 % in common" in words(plan)
     assert "1 file without a partner: 'lonely'" in words(plan)
     assert "'broken' cannot be used" in words(plan)
     assert "'colours' cannot be used: a stack has 2 channels" in words(plan)
@@ -417,6 +430,30 @@ def test_vgg_weights_that_are_none_are_refused(folder: Path, tmp_path: Path) -> 
     assert plan.wish is not None  # then it is not needed
     assert "discriminator" not in wfcon_html(plan)
     assert "VGG" not in wfcon_html(plan)
+
+
+def test_the_bundled_model_that_fits_is_begun_with(folder: Path, bundled: Path) -> None:
+    plan = plan_of(folder, values={"name": "first", "steps": 1})
+    assert plan.wish is not None
+    assert plan.wish.start_from == ""
+    for _ in run_wfcon_training(plan.wish):
+        pass
+    shutil.move(catalogue.user_model_dir() / "first", bundled / "first")
+    plan = plan_of(folder)
+    assert plan.wish is not None
+    assert plan.wish.start_from == "first"
+    assert "the weights of <i>first</i>" in wfcon_html(plan)
+    plan = plan_of(folder, start=NOTHING)
+    assert plan.wish is not None
+    assert plan.wish.start_from == ""
+    other = PairsInput(folder=str(folder), register=False)
+    for side in ("widefield", "confocal"):  # other voxels: it is no start for these
+        for path in (folder / side).glob("*.tif"):
+            image = read_image(path)
+            write_image(path, labelled(image.values, "zyx", {"z": 2.0, "y": 0.3, "x": 0.3}))
+    plan = plan_wfcon(WfconChoice({}, other))
+    assert plan.wish is not None
+    assert plan.wish.start_from == ""
 
 
 def test_what_registration_did_is_told() -> None:
