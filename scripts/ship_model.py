@@ -52,6 +52,9 @@ def _scores(card: ModelCard, figures: Path | None) -> list[dict[str, Any]]:
     if card.method == "localize":
         own = [s for s in card.scores if not str(s.get("set", "")).startswith("bench")]
         return own if figures is None else [*own, *_beside(figures)]
+    if card.method == "wfcon":
+        own = [s for s in card.scores if not str(s.get("set", "")).startswith("bench")]
+        return own if figures is None else [*own, *_stacks(figures, card)]
     if figures is None:
         sys.exit("Give the figures of bench lfmnet-quality with --figures.")
     found = json.loads(figures.read_text(encoding="utf-8"))["models"].get(card.id)
@@ -71,6 +74,19 @@ def _beside(figures: Path) -> list[dict[str, Any]]:
         score = {"rmse_zyx_um": errors, "f1": row["f1"], "inside_sigma": row["inside_sigma"]}
         out.setdefault(name, {"set": name})[row["algorithm"]] = score
     return list(out.values())
+
+
+def _stacks(figures: Path, card: ModelCard) -> list[dict[str, Any]]:
+    """Return a stack network's errors beside Richardson-Lucy's, from ``bench wfcon-quality``."""
+    found = json.loads(figures.read_text(encoding="utf-8"))
+    if found["model"].get("sha256") != card.sha256:
+        sys.exit(f"{figures} has no figures of these weights of '{card.id}'.")
+    out = []
+    for row in found["rows"]:
+        score: dict[str, Any] = {"set": f"bench wfcon-quality: {row['group']}, haze {row['level']}"}
+        score |= {way: {k: round(v, 4) for k, v in s.items()} for way, s in row["ways"].items()}
+        out.append(score)
+    return out
 
 
 def main() -> None:

@@ -134,19 +134,20 @@ def make_stacks(
             Scattering(LEVELS[level], ABERRATION_UM),
             scene or GROUPS[group],
         )
-        out.append(TissueStack(*_recorded(pair.widefield, pair.confocal, made, k), group, level))
+        out.append(TissueStack(*recorded(pair.widefield, pair.confocal, made, k)[:2], group, level))
     return out
 
 
-def _recorded(
+def recorded(
     widefield: torch.Tensor, confocal: torch.Tensor, made: ThickTissue, number: int
-) -> tuple[xr.DataArray, np.ndarray]:
-    """Return what the camera recorded of the middle, and the truth there."""
+) -> tuple[xr.DataArray, np.ndarray, np.ndarray]:
+    """Return what the camera recorded of the middle, the truth there, and the expected electrons."""
     light = widefield.numpy() / float(np.percentile(widefield.numpy(), 99.9)) * ELECTRONS
     cut = [slice((n - SIDE) // 2, (n + SIDE) // 2) if n > SIDE else slice(None) for n in light.shape[1:]]
-    counts = record(light[:, cut[0], cut[1]], CAMERA, np.random.default_rng([77, number]))
+    light = light[:, cut[0], cut[1]]
+    counts = record(light, CAMERA, np.random.default_rng([77, number]))
     image = labelled(counts, "zyx", dict(zip("zyx", made.settings.voxel_um, strict=True)))
-    return image, confocal.numpy()[:, cut[0], cut[1]]
+    return image, confocal.numpy()[:, cut[0], cut[1]], light
 
 
 def contrast_at(stack: np.ndarray, confocal: np.ndarray, planes: Sequence[int]) -> float:
@@ -184,7 +185,7 @@ def hardness(level: str, count: int = 5) -> dict[str, float]:
         for k in range(count):
             aberration = 0.0 if which == 0 else ABERRATION_UM
             pair = maker.pair(np.random.default_rng([1234, k]), Scattering(length, aberration))
-            counts = np.asarray(_recorded(pair.widefield, pair.confocal, maker, k)[0].values, np.float32)
+            counts = np.asarray(recorded(pair.widefield, pair.confocal, maker, k)[0].values, np.float32)
             side = counts.shape[-1]
             cut = slice((384 - side) // 2, (384 + side) // 2)
             truth = pair.confocal.numpy()[:, cut, cut]
