@@ -10,20 +10,15 @@ With two stacks after the folder (wide-field, confocal) these are shown instead.
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import napari
-from qtpy.QtWidgets import QApplication
+from make_screenshots import pause, wait
 
 from napari_lfm.bench._registration_pairs import CASES, HAZY, PairMaker
 from napari_lfm.io.layers import layer_data_from
 from napari_lfm.io.read import read_image
 from napari_lfm.widgets.register import RegisterWidget
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 SIZE = (1600, 1240)
 
@@ -50,27 +45,12 @@ def main() -> None:
     panel.view.overlay_box.setChecked(True)
     pause(1.0)
     panel.controller.run()
-    wait(lambda: not panel.controller.is_running)
+    wait(lambda: not panel.controller.is_running, 300)
     pause(0.5)
     panel.controller.apply()
     pause(1.0)
     viewer.screenshot(str(given.out / "register.png"), canvas_only=False, flash=False)
     viewer.close()
-
-
-def wait(condition: Callable[[], bool], seconds: float = 300.0) -> None:
-    """Let the window live until a condition holds."""
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        pause(0.02)
-
-
-def pause(seconds: float) -> None:
-    """Let the window live for a while."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        QApplication.processEvents()
-        time.sleep(0.005)
 
 
 if __name__ == "__main__":

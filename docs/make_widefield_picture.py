@@ -10,14 +10,14 @@ Needs a screen, or a virtual one::
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import napari
 import numpy as np
 import torch
-from qtpy.QtWidgets import QApplication, QScrollArea
+from make_screenshots import pause, wait
+from qtpy.QtWidgets import QScrollArea
 
 from napari_lfm.io.read import read_image
 from napari_lfm.optics.presets import load_microscope
@@ -25,9 +25,6 @@ from napari_lfm.optics.stack_blur import StackBlur
 from napari_lfm.optics.widefield_psf import WidefieldOptics, widefield_psf
 from napari_lfm.widgets.compare_stacks import CompareStacksWidget
 from napari_lfm.widgets.reconstruct import ReconstructWidget
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 SIZE = (1600, 1240)
 VOXEL_UM = (0.29, 0.26, 0.26)
@@ -65,7 +62,7 @@ def main() -> None:
     wait(lambda: control.ready)
     viewer.dims.set_current_step(0, 22)
     control.run()
-    wait(lambda: not control.runner.is_running and control.results.result is not None)
+    wait(lambda: not control.runner.is_running and control.results.result is not None, 300)
     panel.view.contrast_button.click()
     pause(1.0)
     panel.view.findChildren(QScrollArea)[0].verticalScrollBar().setValue(0)
@@ -104,21 +101,6 @@ def photograph(volume: np.ndarray, optics: WidefieldOptics) -> np.ndarray:
 def inner(widget: Any) -> Any:
     """Return the widget behind napari's read guard."""
     return getattr(widget, "__wrapped__", widget)
-
-
-def wait(condition: Callable[[], bool], seconds: float = 300.0) -> None:
-    """Let the window live until a condition holds."""
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        pause(0.02)
-
-
-def pause(seconds: float) -> None:
-    """Let the window live for a while."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        QApplication.processEvents()
-        time.sleep(0.005)
 
 
 if __name__ == "__main__":
