@@ -50,3 +50,9 @@ def test_tiles_fit_the_budget_and_planes_stay_together_where_they_can() -> None:
     asked = plan_tiling(shape, halo, multiple, 100.0, 10**10, wanted_across=256)
     assert asked is not None
     assert asked.core[1:] == (256, 256)
+
+
+def test_a_sliver_counts_for_the_largest_tile() -> None:
+    tiling = StackTiling((4, 159, 300), (4, 128, 128), (0, 0, 0), (0, 0, 0))
+    seen = [[s.stop - s.start for s in box] for box, _, _ in tiling.tiles()]
+    assert tiling.largest == tuple(max(n) for n in zip(*seen, strict=True)) == (4, 159, 128)

@@ -14,6 +14,7 @@ from napari_lfm.core.labelled import labelled, spacing_of
 from napari_lfm.core.problems import RequestError
 from napari_lfm.methods.base import Request, get_method, make_parameters
 from napari_lfm.methods.train_wfcon import tissue_microscope
+from napari_lfm.methods.wfcon_plan import _resized
 from napari_lfm.networks.card import ModelCard
 from napari_lfm.networks.weights import save_model
 from napari_lfm.networks.wfcon import WfconNet
@@ -198,3 +199,36 @@ def test_a_smaller_budget_means_smaller_tiles(model: str) -> None:
     large, small = (method.estimate(request(image, model, memory_gib=g)) for g in (4.0, 0.47))
     assert small.peak_bytes < large.peak_bytes
     assert small.peak_bytes <= 0.47 * 2**30
+
+
+@pytest.mark.parametrize("shape", [(9, 61, 61), (17, 83, 140)])
+def test_resampling_moves_nothing(shape: tuple[int, int, int]) -> None:
+    """Pixels twice as fine as the model's, or of two sizes, and back: every spot stays where it was."""
+    sizes = (17, 121, 121)
+    for at in ((6, 20, 20), (8, 60, 60), (10, 100, 96)):
+        away = [(np.arange(n) - a) / s for n, a, s in zip(sizes, at, (1.5, 4, 4), strict=True)]
+        lines = [np.exp(-0.5 * a**2) for a in away]
+        spot = (lines[0][:, None, None] * lines[1][:, None] * lines[2]).astype(np.float32)
+        there = _resized(spot, shape, mean_along=True)
+        for image in (there, _resized(there, sizes)):
+            for axis, wanted in enumerate(at):
+                line = image.sum(tuple(k for k in range(3) if k != axis))
+                centre = (line * np.arange(len(line))).sum() / line.sum()
+                assert centre * (sizes[axis] - 1) / (len(line) - 1) == pytest.approx(wanted, abs=0.06)
+
+
+def test_planes_closer_than_the_models_are_averaged() -> None:
+    noise = np.random.default_rng(0).normal(size=(41, 30, 30)).astype(np.float32)
+    assert _resized(noise, (11, 30, 30), mean_along=True)[1:-1].std() < 0.6 * noise.std()
+    assert _resized(np.ones_like(noise), (11, 30, 30), mean_along=True) == pytest.approx(1)
+
+
+def test_frames_and_channels_are_called_so_and_previews_name_the_model(model: str) -> None:
+    image = stack((2, 2, 6, 40, 44), "tczyx")
+    image[1, 0] = 7
+    events = list(get_method("wfcon").run(request(image, model)))
+    said = [e.message if isinstance(e, Progress) else e.progress.message for e in events[:-1]]
+    assert "The network has seen the stack, frame 1 of 2, channel 2 of 2" in said
+    assert any(s.startswith("Frame 2 of 2, channel 1 of 2: A stack is all of one brightness") for s in said)
+    shown = next(e for e in events if isinstance(e, Preview))
+    assert shown.provenance["model"]["id"] == "small"

@@ -14,9 +14,9 @@ from napari_lfm.core.problems import Estimate, Problem, RequestError, raise_for
 from napari_lfm.methods.widefield.frames import (
     DIMS,
     Noise,
-    StackInfo,
     check_stack_pixels,
     frame_of,
+    place_of,
     stack_info,
 )
 from napari_lfm.methods.widefield.parameters import WidefieldParameters
@@ -221,7 +221,7 @@ class DeconvolveWidefield:
     ) -> Iterator[Progress | Preview]:
         p, info = course.parameters, course.plan.info
         first, total = state.iteration, state.iteration + p.iterations
-        where = _place(at, info)
+        where = place_of(at, info)
         begun = time.perf_counter()
         for done in range(1, p.iterations + 1):
             for part, parts in solver.steps(state):
@@ -311,16 +311,6 @@ def _labelled(values: np.ndarray[Any, Any], image: xr.DataArray) -> xr.DataArray
     kept = {k: image.attrs[k] for k in ("spacing", "affine_um") if k in image.attrs}
     out = xr.DataArray(squeezed, dims=dims, coords=coords, name="deconvolved", attrs=kept)
     return out.transpose(*image.dims)
-
-
-def _place(at: tuple[int, int], info: StackInfo) -> str:
-    """Return where in a movie or among the channels a run is, in words."""
-    words = [
-        f"{name} {k + 1} of {n}"
-        for name, k, n in (("frame", at[0], info.frames), ("channel", at[1], info.channels))
-        if n > 1
-    ]
-    return ", " + ", ".join(words) if words else ""
 
 
 def _stop_reason(state: State, noise: Noise) -> str:

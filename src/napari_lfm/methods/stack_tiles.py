@@ -51,7 +51,11 @@ class StackTiling:
     @property
     def largest(self) -> tuple[int, int, int]:
         """Shape of the largest tile."""
-        z, y, x = (min(n, c + 2 * h) for n, c, h in zip(self.shape, self.core, self.halo, strict=True))
+        # the last one may have a sliver more than the core
+        z, y, x = (
+            max(seen.stop - seen.start for seen, _, _ in _side(n, c, h, 0))
+            for n, c, h in zip(self.shape, self.core, self.halo, strict=True)
+        )
         return z, y, x
 
     def tiles(self) -> Iterator[tuple[Box, Box, tuple[np.ndarray, np.ndarray, np.ndarray]]]:

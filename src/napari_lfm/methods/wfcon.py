@@ -165,12 +165,13 @@ class Wfcon:
     ) -> Iterator[Event]:
         from napari_lfm.methods.stack_tiles import run_stack_tiles
         from napari_lfm.methods.wfcon_plan import hold_statistics, lit_levels, to_model_grid, to_output_grid
+        from napari_lfm.methods.widefield.frames import place_of
 
         plan = course.plan
-        where = f", {number + 1} of {count}" if count > 1 else ""
-        name = "frame" if plan.info.frames > 1 else "channel"
+        where = place_of(divmod(number, plan.info.channels), plan.info)
         levels, note = lit_levels(frame, plan.scalers)
         if note:
+            note = f"{where[2:].capitalize()}: {note}" if where else note
             course.notes.append(note)
             yield Progress(0, 1, note)
         if levels is None:
@@ -188,22 +189,22 @@ class Wfcon:
             now = time.perf_counter()
             left = (now - begun) / done * (tiles - done + tiles * (count - 1 - number))
             which = f"Tile {done} of {tiles}" if tiles > 1 else "The network has seen the stack"
-            place = f"{which}{where and f', {name}{where[1:]}'}"
-            progress = Progress(number * tiles + done, count * tiles, place, seconds_left=left)
+            progress = Progress(number * tiles + done, count * tiles, which + where, seconds_left=left)
             # a preview of a large stack takes time of its own: not more often than every other second
             if done < tiles and now - shown_at > 2 and not plan.resampled:
                 shown_at = now
                 shown = levels.grey(made)
-                yield Preview("confocal-like", self._part(request, course, shown, number), progress)
+                part = self._part(request, course, shown, number)
+                yield Preview("confocal-like", part, progress, provenance=_model_record(plan))
             else:
                 yield progress
         assert made is not None
         self._keep(course, levels.grey(to_output_grid(made, plan)), number)
         if number + 1 < count:
-            progress = Progress(
-                (number + 1) * tiles, count * tiles, f"{name} {number + 1} of {count} is done"
-            )
-            yield Preview("confocal-like", self._part(request, course, None, number), progress)
+            said = f"{where[2:].capitalize()} is done"
+            progress = Progress((number + 1) * tiles, count * tiles, said)
+            part = self._part(request, course, None, number)
+            yield Preview("confocal-like", part, progress, provenance=_model_record(plan))
 
     def _keep(self, course: _Course, stack: np.ndarray[Any, Any], number: int) -> None:
         if course.out is None:
@@ -226,7 +227,6 @@ class Wfcon:
 
     def _result(self, request: Request, course: _Course) -> Result:
         from napari_lfm.io.provenance import make_provenance
-        from napari_lfm.methods.chosen_model import describe_model
 
         plan = course.plan
         values = course.out if course.out is not None else course.last
@@ -238,7 +238,7 @@ class Wfcon:
             inputs=request.inputs,
             sources=request.sources,
             microscope=None if request.microscope is None else request.microscope.model_dump(mode="json"),
-            model=describe_model(plan.entry),
+            **_model_record(plan),
             device=plan.device,
             memory_gib=request.memory_gib,
             layout=request.layout,
@@ -253,3 +253,10 @@ class Wfcon:
         )
         image.attrs["provenance"] = provenance
         return Result({"confocal-like": image}, "confocal-like", provenance)
+
+
+def _model_record(plan: WfconPlan) -> dict[str, Any]:
+    """Return what the record of a result, or of a preview that is kept, says of the model."""
+    from napari_lfm.methods.chosen_model import describe_model
+
+    return {"model": describe_model(plan.entry)}

@@ -295,7 +295,8 @@ def to_model_grid(frame: np.ndarray[Any, Any], plan: WfconPlan) -> np.ndarray[An
         frame = np.where(good, frame, np.median(frame[good]) if good.any() else 0)
     if plan.model_shape == plan.info.shape:
         return frame
-    return _resized(np.asarray(frame, np.float32), plan.model_shape)
+    # planes closer together than the model's: none of their light is thrown away
+    return _resized(np.asarray(frame, np.float32), plan.model_shape, mean_along=True)
 
 
 def to_output_grid(made: np.ndarray[Any, Any], plan: WfconPlan) -> np.ndarray[Any, Any]:
@@ -303,28 +304,31 @@ def to_output_grid(made: np.ndarray[Any, Any], plan: WfconPlan) -> np.ndarray[An
     return made if made.shape == plan.out_shape else _resized(made, plan.out_shape)
 
 
-def _resized(stack: np.ndarray[Any, Any], shape: tuple[int, int, int]) -> np.ndarray[Any, Any]:
-    """Return a stack with other numbers of voxels between the same outermost ones: linear."""
+def _resized(
+    stack: np.ndarray[Any, Any], shape: tuple[int, int, int], mean_along: bool = False
+) -> np.ndarray[Any, Any]:
+    """Return a stack with other numbers of voxels between the same outermost ones.
+
+    Fewer pixels are means of the old ones, and so are fewer planes with `mean_along`, else they are picked.
+    """
     tensor = torch.from_numpy(np.ascontiguousarray(stack, np.float32))
     if stack.shape[1:] != shape[1:]:
-        # plane by plane: averaged where the new pixels are larger
-        smaller = shape[1] < stack.shape[1]
-        planes = [
-            functional.interpolate(
-                plane[None, None],
-                shape[1:],
-                mode="bilinear",
-                align_corners=None if smaller else True,
-                antialias=smaller,
-            )[0, 0]
-            if smaller
-            else functional.interpolate(plane[None, None], shape[1:], mode="bicubic", align_corners=True)[
-                0, 0
-            ]
-            for plane in tensor
-        ]
-        tensor = torch.stack(planes)
-    if tensor.shape[0] != shape[0]:
+        # plane by plane: averaged where the new pixels are larger, else cubic
+        down, right = (_mean_weights(n, m) for n, m in zip(stack.shape[1:], shape[1:], strict=True))
+        out = torch.empty((len(tensor), *shape[1:]))
+        for k, plane in enumerate(tensor):
+            part = plane if down is None else down @ plane
+            part = part if right is None else part @ right.T
+            if part.shape != out.shape[1:]:
+                part = functional.interpolate(
+                    part[None, None], shape[1:], mode="bicubic", align_corners=True
+                )[0, 0]
+            out[k] = part
+        tensor = out
+    along = _mean_weights(tensor.shape[0], shape[0]) if mean_along else None
+    if along is not None:
+        tensor = torch.tensordot(along, tensor, 1)
+    elif tensor.shape[0] != shape[0]:
         at = torch.linspace(0, tensor.shape[0] - 1, shape[0])
         low = at.floor().long().clamp(max=tensor.shape[0] - 1)
         high = (low + 1).clamp(max=tensor.shape[0] - 1)
@@ -333,6 +337,24 @@ def _resized(stack: np.ndarray[Any, Any], shape: tuple[int, int, int]) -> np.nda
             torch.lerp(tensor[low[k]], tensor[high[k]], float(at[k] - low[k]), out=out[k])
         tensor = out
     return np.asarray(tensor.numpy())
+
+
+def _mean_weights(old: int, new: int) -> torch.Tensor | None:
+    """Return the weights (new, old) of triangles as wide as the new voxels; None where those are not larger.
+
+    The outermost voxels stay where they are.
+    """
+    if not 1 < new < old:
+        return None
+    pitch = (old - 1) / (new - 1)
+    away = (
+        torch.arange(old, dtype=torch.float64)[None] - pitch * torch.arange(new, dtype=torch.float64)[:, None]
+    )
+    weights = (1 - away.abs() / pitch).clamp(min=0)
+    # at the borders half a triangle would lean inwards: only what lies on both sides counts
+    reach = torch.minimum(pitch * torch.arange(new), old - 1 - pitch * torch.arange(new)).clamp(min=0)
+    weights = torch.where(away.abs() <= reach[:, None] + 1e-6, weights, 0)
+    return (weights / weights.sum(1, keepdim=True)).float()
 
 
 def lit_levels(frame: np.ndarray[Any, Any], scalers: Mapping[str, float]) -> tuple[StackLevels | None, str]:

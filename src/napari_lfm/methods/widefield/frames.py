@@ -66,6 +66,8 @@ class StackInfo:
         (z, y, x).
     flat : bool
         Whether there is no z axis, or one plane only.
+    falling : tuple of bool
+        Whether the coordinates fall along (z, y, x), as in a layer that is mirrored.
     """
 
     shape: tuple[int, int, int]
@@ -73,6 +75,7 @@ class StackInfo:
     channels: int
     voxel_um: tuple[float, float, float]
     flat: bool
+    falling: tuple[bool, bool, bool] = (False, False, False)
 
 
 def stack_info(image: xr.DataArray) -> StackInfo:
@@ -107,7 +110,18 @@ def stack_info(image: xr.DataArray) -> StackInfo:
         )
     shape = (int(sizes.get("z", 1)), int(sizes["y"]), int(sizes["x"]))
     frames, channels = int(sizes.get("t", 1)), int(sizes.get("c", 1))
-    return StackInfo(shape, frames, channels, voxel, flat)  # type: ignore[arg-type]
+    z, y, x = (spacing.get(d, 1.0) < 0 for d in "zyx")
+    return StackInfo(shape, frames, channels, voxel, flat, (z, y, x))  # type: ignore[arg-type]
+
+
+def place_of(at: tuple[int, int], info: StackInfo) -> str:
+    """Return where in a movie or among the channels a run is, in words: ``, frame 1 of 3``, or nothing."""
+    words = [
+        f"{name} {k + 1} of {n}"
+        for name, k, n in (("frame", at[0], info.frames), ("channel", at[1], info.channels))
+        if n > 1
+    ]
+    return ", " + ", ".join(words) if words else ""
 
 
 def frame_of(image: xr.DataArray, t: int, c: int) -> np.ndarray[Any, Any]:

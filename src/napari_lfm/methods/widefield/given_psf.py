@@ -58,7 +58,8 @@ def given_psf(psf: xr.DataArray, info: StackInfo, kind: str = "auto") -> ChosenP
     values, voxel, notes = _opened(psf, info)
     # asked for by every look at a request; a few sums tell whether it is still the same
     marks = (float(values.sum()), float(values.max()), float(values.ravel()[::97].sum()))
-    key = (values.shape, marks, voxel, kind, info.shape, info.voxel_um, info.flat, tuple(notes))
+    turned = tuple(spacing_of(psf).get(d, 1.0) < 0 for d in "zyx"), info.falling
+    key = (values.shape, marks, voxel, kind, info.shape, info.voxel_um, info.flat, turned, tuple(notes))
     if key not in _kept:
         _kept[key] = _prepared(values, voxel, notes, info, kind)
         while len(_kept) > _MOST_KEPT:
@@ -121,6 +122,9 @@ def _opened(psf: xr.DataArray, info: StackInfo) -> tuple[np.ndarray, Voxel, list
         )
     values = np.maximum(values, 0)
     spacing = spacing_of(image)
+    # a mirrored layer: both have to be the same way round
+    mirrored = tuple(k for k, d in enumerate("zyx") if (spacing.get(d, 1.0) < 0) != info.falling[k])
+    values = np.flip(values, mirrored)
     voxel: list[float] = []
     for d, mine in zip("zyx", info.voxel_um, strict=True):
         voxel.append(abs(spacing[d]) if spacing.get(d) else mine)

@@ -138,6 +138,8 @@ def model_psf(
         name = "Wide field"
     # an aberrated spot is where it is seen: what is deconvolved stays in its place
     values = values[abs(shift) + shift : abs(shift) + shift + shape[0]]
+    if info.falling[0]:  # the model is deeper with every plane
+        values = values[::-1]
     note = (
         f"{name}: NA {optics.na:g}, {1000 * optics.wavelength_um:.0f} nm, "
         f"immersion {optics.immersion_index:g}, sample {optics.sample_index:g}"
