@@ -12,6 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from napari_lfm.core.labelled import labelled
 from napari_lfm.io.write import write_image
+from napari_lfm.methods import train_wfcon
 from napari_lfm.training import wfcon
 
 if TYPE_CHECKING:
@@ -99,6 +100,36 @@ def test_stopping_keeps_the_best_and_resume_goes_on(
     done = shell("train", "wfcon", "--resume", "--id", "mine", "--steps", 4, "--json")
     assert done.status == 0, done.err
     assert (done.json["reason"], done.json["steps"]) == ("steps", 4)
+
+
+def test_stop_and_resume_mean_the_training_that_was_begun_last(
+    shell: Shell, pairs: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("train", "wfcon", "--pairs", pairs, "--recipe", recipe, "--json")
+    assert shell(*words, "--steps", 2).json["id"] == "wfcon-mouse"
+    real = wfcon.WfconTask.batch
+
+    def batch(self: Any, index: int) -> Any:
+        if index == 6:
+            signal.raise_signal(signal.SIGINT)
+        return real(self, index)
+
+    monkeypatch.setattr(wfcon.WfconTask, "batch", batch)
+    stopped = shell(*words, "--steps", 4)
+    assert (stopped.status, stopped.json["id"]) == (1, "wfcon-mouse-2"), stopped.err
+    monkeypatch.setattr(wfcon.WfconTask, "batch", real)
+    done = shell(*words, "--steps", 4, "--resume")
+    assert (done.status, done.json["id"], done.json["steps"]) == (0, "wfcon-mouse-2", 4), done.err
+
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    # before anything was begun there is nothing to resume, and no other model is claimed
+    monkeypatch.setattr(train_wfcon, "gather", interrupted)
+    early = shell(*words, "--steps", 4)
+    assert (early.status, early.json["model"]) == (1, None)
+    assert "before the first step" in early.err
+    assert "--resume" not in early.err
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_lfm.cli._console import Answer, ProgressLine, say
@@ -12,7 +13,6 @@ from napari_lfm.core.problems import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from napari_lfm.training.events import Validated
 
@@ -132,6 +132,7 @@ def train_other(
             say(sentence)
     words = shlex.join(["napari-lfm", *sys.argv[1:]])
     line = ProgressLine()
+    before = None if resume else _mark(trainer.folder(wish, folder))
     last: Any = None
     best: Validated | None = None
     events = trainer.run(wish, folder, resume, output, recipe=words)
@@ -157,7 +158,20 @@ def train_other(
     finally:
         line.end()
         events.close()  # type: ignore[attr-defined]
-    return _answer(trainer, wish, folder, output, last, best, stopped)
+    if stopped and before is not None and _mark(trainer.folder(wish, folder)) == before:
+        say("Stopped before the first step: there was nothing to keep.")
+        return Answer({"method": method, "model": None, "id": None, "reason": "stopped"}, "", 1)
+    return _answer(trainer, wish, folder, last, best, stopped)
+
+
+def _mark(folder: Path) -> tuple[str, int]:
+    """Return what tells whether a training has been begun in a folder."""
+    from napari_lfm.methods.train_jobs import RECORD
+
+    try:
+        return str(folder), (folder / RECORD).stat().st_mtime_ns
+    except OSError:
+        return str(folder), 0
 
 
 def _wish(
@@ -192,17 +206,17 @@ def _answer(
     trainer: Trainer,
     wish: Any,
     folder: Path | None,
-    output: Path | None,
     last: Any,
     best: Validated | None,
     stopped: bool,
 ) -> Answer:
+    from napari_lfm.methods.train_jobs import read_record
     from napari_lfm.networks.card import CARD_FILE
-    from napari_lfm.networks.catalogue import read_model, user_model_dir
+    from napari_lfm.networks.catalogue import read_model
 
     entry = None if last is None else last.entry
     if stopped:
-        place = output or user_model_dir() / trainer.folder(wish, folder).name
+        place = Path(read_record(trainer.folder(wish, folder))["model_folder"])
         if (place / CARD_FILE).is_file():
             entry = read_model(place)
         say("Stopped. The same command with --resume goes on.")

@@ -119,7 +119,12 @@ def _latest(wish: TrainWish) -> Path:
     """Return the folder of the training that is meant where no folder is given."""
     if wish.id:
         return training_folder(wish.id)
-    usual = training_folder(_usual_id(wish))
+    return latest_folder(_usual_id(wish))
+
+
+def latest_folder(usual_id: str) -> Path:
+    """Return the folder of the latest training whose id was chosen by `free_id`."""
+    usual = training_folder(usual_id)
     found = [p.parent for p in usual.parent.glob(f"{usual.name}*/{RECORD}")]
     same = [p for p in found if p.name == usual.name or p.name[len(usual.name) + 1 :].isdigit()]
     return max(same, key=lambda p: (p / RECORD).stat().st_mtime, default=usual)
@@ -187,19 +192,44 @@ def new_record(
     given: str = getattr(wish, "id", "")
     id = given or (model.name if model is not None else free_id(usual))
     place = training_folder(id) if folder is None else Path(folder).expanduser()
-    if (place / RECORD).is_file() or (place / LAST).is_file():
-        raise RequestError(
-            f"There is a training in {place} already.", "Resume it, or give another id or folder."
-        )
     model = model or user_model_dir() / id
-    if (model / CARD_FILE).is_file():
-        raise RequestError(f"There is a model in {model} already.", "Give another folder or id.")
+    refuse_taken(id, place, model)
     writable(place)
     writable(model.absolute().parent)
     record = {"wish": wish.model_dump(mode="json"), "model_folder": str(model.absolute())}
     with replacing_file(place / RECORD) as file:
         file.write(json.dumps(record, indent=2).encode() + b"\n")
     return place, model
+
+
+def refuse_taken(id: str, folder: str | Path | None, model_folder: str | Path | None) -> None:
+    """Refuse to begin where there is a training or a model already, or a file in the place of a folder.
+
+    Parameters
+    ----------
+    id : str
+        Of the model; empty where it will be a free one.
+    folder, model_folder : path, optional
+        Default by the id.
+
+    Raises
+    ------
+    RequestError
+        With the reason.
+    """
+    place = Path(folder).expanduser() if folder is not None else training_folder(id) if id else None
+    model = Path(model_folder).expanduser() if model_folder is not None else None
+    if model is None and id:
+        model = user_model_dir() / id
+    if place is not None and ((place / RECORD).is_file() or (place / LAST).is_file()):
+        raise RequestError(
+            f"There is a training in {place} already.", "Resume it, or give another id or folder."
+        )
+    if model is not None and (model / CARD_FILE).is_file():
+        raise RequestError(f"There is a model in {model} already.", "Give another folder or id.")
+    for one in (place, model):
+        if one is not None and one.exists() and not one.is_dir():
+            raise RequestError(f"{one} is a file and no folder.", "Choose another place.")
 
 
 def resumed_record(wish: BaseModel, place: Path, may_change: frozenset[str]) -> tuple[Path, Path]:

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from napari_lfm.core.events import Progress
 from napari_lfm.methods.localization.card import install_model
-from napari_lfm.methods.train_jobs import id_for, new_record, read_record, resumed_record, training_folder
+from napari_lfm.methods.train_jobs import (
+    id_for,
+    latest_folder,
+    new_record,
+    read_record,
+    resumed_record,
+    training_folder,
+)
 from napari_lfm.methods.train_lfmnet import TrainedModel
 from napari_lfm.methods.train_localize_wish import (
     LocalizeTuning,
@@ -109,4 +116,5 @@ def localize_folder(wish: LocalizeWish, folder: str | Path | None) -> Path:
     """Return the folder of the training that is meant."""
     if folder is not None:
         return Path(folder).expanduser()
-    return training_folder(wish.id or id_for("cista", wish.microscope.name))
+    usual = id_for("cista", wish.microscope.name)
+    return training_folder(wish.id) if wish.id else latest_folder(usual)

@@ -20,8 +20,10 @@ from napari_lfm.io.atomic import replacing_file
 from napari_lfm.methods.train_jobs import (
     RECORD,
     id_for,
+    latest_folder,
     new_record,
     read_record,
+    refuse_taken,
     resumed_record,
     training_folder,
 )
@@ -122,6 +124,8 @@ def run_wfcon_training(
     # a training that has a checkpoint does not need the model any more that it began with
     begun = resume and (wfcon_folder(wish, folder) / LAST).is_file()
     start = None if begun else _start_weights(wish)
+    if not resume:
+        refuse_taken(wish.id, folder, model_folder)  # not only when all pairs have been registered
     # what cannot be read must not leave a folder behind
     data: _Data | None = None
     known = _read_shifts(wfcon_folder(wish, folder)) if resume else {}
@@ -184,8 +188,10 @@ def usual_id(wish: WfconWish) -> str:
 
 
 def wfcon_folder(wish: WfconWish, folder: str | Path | None) -> Path:
-    """Return the folder of the training that is meant."""
-    return training_folder(wish.id or usual_id(wish)) if folder is None else Path(folder).expanduser()
+    """Return the folder of the training that is meant; the latest of these pairs where nothing says it."""
+    if folder is not None:
+        return Path(folder).expanduser()
+    return training_folder(wish.id) if wish.id else latest_folder(usual_id(wish))
 
 
 def tissue_microscope(settings: TissueSettings | None = None) -> Microscope:

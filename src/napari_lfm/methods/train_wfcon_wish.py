@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _NETWORK = ("profile", "widths", "base", "z_pool_levels", "flat", "planes")
 """Entries of the tuning that are the network's."""
+LEAST_ACROSS = 16
+"""Pixels of a patch that the discriminator can judge."""
 
 
 class WfconTuning(BaseModel):
@@ -79,6 +82,13 @@ class WfconTuning(BaseModel):
     checkpoint_every_s: float = Field(default=300.0, gt=0, le=1e6)
     """Seconds between checkpoints."""
 
+    @field_validator("patch", "shape")
+    @classmethod
+    def _some_voxels(cls, value: tuple[int, int, int]) -> tuple[int, int, int]:
+        if value[0] < 1 or min(value[1:]) < LEAST_ACROSS:
+            raise ValueError(f"1 plane of {LEAST_ACROSS} x {LEAST_ACROSS} pixels is the least")
+        return value
+
 
 class WfconWish(BaseModel):
     """What to train on, and for how long."""
@@ -117,6 +127,13 @@ class WfconWish(BaseModel):
     """Title of the model."""
     tuning: WfconTuning = WfconTuning()
     """Finer settings."""
+
+    @field_validator("voxel_um")
+    @classmethod
+    def _some_size(cls, value: tuple[float, float, float] | None) -> tuple[float, float, float] | None:
+        if value is not None and not all(0 < v < math.inf for v in value):
+            raise ValueError("sizes of voxels are above 0")
+        return value
 
     @field_validator("id")
     @classmethod

@@ -73,7 +73,7 @@ def check_wfcon(wish: WfconWish, survey: Survey | None) -> list[Problem]:
     if survey is not None:
         bad = [p.problem for p in survey.pairs if p.problem is not None]
         if not survey.usable:
-            out.append(Problem("No pair can be used.", "Mend what is said below.", field="pairs"))
+            out.append(Problem("No pair can be used.", "Mend what is said of them.", field="pairs"))
         out += bad[:MOST_NAMED]
         if len(bad) > MOST_NAMED:
             more = f"{len(bad) - MOST_NAMED} more pairs cannot be used either."

@@ -149,9 +149,9 @@ def gather(
                     where = f"Registering {name} ({k + 1} of {len(openers)})"
                     yield Progress(step.step, step.total, where, step.seconds_left)
             assert ready is not None
-            voxel = voxel or ready.voxel_um
-            ready = with_voxels(ready, voxel)
+            ready = with_voxels(ready, voxel or ready.voxel_um)
             scaled = checked_pair(name, ready.widefield, ready.confocal)
+            voxel = voxel or ready.voxel_um  # those of the first pair that can be used
         except LfmError as error:
             refused.append(f"{error.message} {error.remedy}".strip())
             yield PairLeftOut(

@@ -23,6 +23,8 @@ SIDES = (("widefield", "input"), ("confocal", "target"))
 """Names of the two folders of a folder of pairs."""
 LEAST_OVERLAP = 0.25
 """Share of a stack that a pair must have in common."""
+LEAST_SIDE = 20
+"""Pixels across of a stack: four fifths of a single one are still a patch that a discriminator can judge."""
 SAME_VOXEL = 0.03
 """Part by which the voxels of pairs may differ before they are resampled."""
 _SUFFIXES = (".tif", ".tiff")
@@ -220,6 +222,11 @@ def make_ready(
         raise RequestError(
             f"The stacks of '{pair.name}' have only {100 * share:.0f} % in common.", "Leave this pair out."
         )
+    if min(wide.shape[1:]) < LEAST_SIDE:
+        raise RequestError(
+            f"The stacks of '{pair.name}' have fewer than {LEAST_SIDE} x {LEAST_SIDE} pixels in common.",
+            "Leave this pair out.",
+        )
     if share < 0.999:
         words.append(f"{100 * share:.0f} % in common")
     spacing = spacing_of(wide)
@@ -284,7 +291,10 @@ def _stack(name: str, image: xr.DataArray) -> xr.DataArray:
         raise RequestError(f"A stack of '{name}' holds values that are no numbers.", "Replace or crop them.")
     if float(values.max()) == float(values.min()):
         raise RequestError(f"A stack of '{name}' is all of one brightness.", "Leave this pair out.")
-    return squeezed.transpose("z", "y", "x")
+    squeezed = squeezed.transpose("z", "y", "x")
+    # mirrored layers are turned round, so that both stacks' coordinates rise
+    falling = [d for d, step in spacing_of(squeezed).items() if step < 0]
+    return squeezed.isel({d: slice(None, None, -1) for d in falling}) if falling else squeezed
 
 
 def _shifted(image: xr.DataArray, shift_um: Sequence[float]) -> xr.DataArray:

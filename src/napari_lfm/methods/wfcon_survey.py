@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 from napari_lfm.core.events import Progress
 from napari_lfm.core.labelled import origin_of, spacing_of
 from napari_lfm.core.problems import LfmError, Problem, RequestError
-from napari_lfm.methods.wfcon_pairs import LEAST_OVERLAP, SAME_VOXEL, NamedPair, match_files, pair_files
+from napari_lfm.methods.wfcon_pairs import (
+    LEAST_OVERLAP,
+    LEAST_SIDE,
+    SAME_VOXEL,
+    NamedPair,
+    match_files,
+    pair_files,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -179,8 +186,13 @@ def _head(
     if any(d not in sizes for d in "zyx"):
         raise RequestError("one of them is a single image, not a stack.", "Give a stack of planes.")
     nz, ny, nx = (int(sizes[d]) for d in "zyx")
-    z, y, x = (abs(float(spacing.get(d) or 0.0)) for d in "zyx")
-    oz, oy, ox = (float(origin.get(d) or 0.0) for d in "zyx")
+    steps = [float(spacing.get(d) or 0.0) for d in "zyx"]
+    z, y, x = (abs(step) for step in steps)
+    # of a mirrored layer the last voxel is the first place
+    oz, oy, ox = (
+        float(origin.get(d) or 0.0) + min(0.0, step) * (n - 1)
+        for d, step, n in zip("zyx", steps, (nz, ny, nx), strict=True)
+    )
     return StackHead((nz, ny, nx), (z, y, x), (oz, oy, ox), str(getattr(what, "dtype", "")))
 
 
@@ -190,7 +202,10 @@ _AXES = {"t": "frames", "c": "channels"}
 def _judged(name: str, wide: StackHead, confocal: StackHead, voxel_um: Sequence[float] | None) -> SeenPair:
     wide, confocal = wide.sized(voxel_um), confocal.sized(voxel_um)
     problem = None
-    if not (wide.is_sized and confocal.is_sized):
+    if min(wide.shape[1:] + confocal.shape[1:]) < LEAST_SIDE:
+        said = f"a stack of fewer than {LEAST_SIDE} x {LEAST_SIDE} pixels is too small."
+        problem = _unusable(name, said, "Give larger ones.")
+    elif not (wide.is_sized and confocal.is_sized):
         which = "the wide-field stack" if not wide.is_sized else "the confocal stack"
         problem = _unusable(name, f"{which} does not say how large its voxels are.", "Give the voxel size.")
     else:
