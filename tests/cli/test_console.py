@@ -59,3 +59,16 @@ def test_words() -> None:
     for wrong in ("1,2", "1,2,nan", "a,b,c", ""):
         with pytest.raises(RequestError, match="not a size"):
             numbers(wrong, 3, "size", "1,2,3")
+
+
+def test_a_log_of_many_parts_and_frames_stays_short() -> None:
+    out = io.StringIO()
+    line = ProgressLine(out)
+    for k in range(1, 21):
+        for part in range(1, 41):
+            line.show(k - 1, 20, f"Iteration {k}, part {part} of 40")
+        line.show(k, 20, f"Iteration {k}, frame 1 of 20")
+    lines = out.getvalue().splitlines()
+    assert len(lines) < 45
+    # the number at the end is that of the frames
+    assert lines[-1] == "Iteration 20, frame 1 of 20 20/20"

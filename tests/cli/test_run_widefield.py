@@ -87,3 +87,12 @@ def test_other_methods_take_no_point_spread_function(shell: Shell, image: Path, 
     done = shell("run", "stretch", image, "-o", image.with_name("out.tif"), "--psf", bead)
     assert done.status == 2
     assert "takes no point spread function" in done.err
+
+
+def test_a_recording_is_not_overwritten_by_its_result(shell: Shell, plain: Path, bead: Path) -> None:
+    voxel = ("--voxel-um", "0.3,0.1,0.1", "--set", "iterations=1")
+    for place, more in ((plain, OPTICS), (bead, ("--psf", bead))):
+        before = place.read_bytes()
+        done = shell("run", "deconvolve-widefield", plain, "-o", place, *voxel, *more)
+        assert (done.status, "would overwrite" in done.err) == (2, True), done.err
+        assert place.read_bytes() == before

@@ -8,6 +8,7 @@ import functools
 import json
 import math
 import os
+import re
 import signal
 import sys
 import time
@@ -211,13 +212,14 @@ class ProgressLine:
         """Show a step."""
         now = time.monotonic()
         done = bool(total) and step >= total
-        stage = message.rstrip("0123456789 ")
+        # "Iteration 3, frame 1 of 9" follows "Iteration 2, frame 1 of 9": no new stage
+        stage = re.sub(r"\d+", "", message)
         fresh = stage != self.last[0]
         if not (fresh or done or now >= self.next_at) or (stage, float(step)) == self.last:
             return
         self.last, self.next_at = (stage, float(step)), now + (0.1 if self.live else 5.0)
         # "Iteration 3" of 15 reads "Iteration 3/15"
-        numbered = message.endswith(f" {step}")
+        numbered = message.endswith(f" {step}") and not message.endswith(f" of {step}")
         text = message + (f"{'' if numbered else f' {step}'}/{total}" if total else "")
         for name, value in (values or {}).items():
             if name == "iteration":

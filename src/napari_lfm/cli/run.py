@@ -141,6 +141,7 @@ def _one(wish: Wish, output: Path, keep_partial: bool) -> Answer:
     from napari_lfm.io.write import write_result
 
     prepare_output(output)
+    _spare_inputs(wish, output)
     request, problems = wish.request()
     notes = [str(p) for p in problems if p.severity != "error"]
     for note in notes:
@@ -184,6 +185,17 @@ def _one(wish: Wish, output: Path, keep_partial: bool) -> Answer:
         **{k: v for k, v in values.items() if k not in ("method", "output")},
     }
     return Answer(data, str(written[0]))
+
+
+def _spare_inputs(wish: Wish, output: Path) -> None:
+    """Refuse to write a result over the recording that it is made from."""
+    from napari_lfm.core.problems import RequestError
+
+    given = [wish.image, *(wish.keywords.get(name) for name in ("white", "dark", "psf"))]
+    if output.exists() and any(p is not None and Path(p).exists() and output.samefile(p) for p in given):
+        raise RequestError(
+            f"The result would overwrite {output}, which it is made from.", "Give another output with -o."
+        )
 
 
 def _announce(request: Request, said: list[str]) -> list[str]:
