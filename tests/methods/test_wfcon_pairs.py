@@ -76,7 +76,7 @@ def test_stacks_too_small_for_the_discriminator_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"tuning": {"patch": [0, 32, 32]}}, "16 x 16 pixels"),
+        ({"tuning": {"patch": [0, 32, 32]}}, r"patch = .*16 x 16 pixels"),
         ({"tuning": {"patch": [4, 8, 8]}}, "16 x 16 pixels"),
         ({"voxel_um": [0, 0.1, 0.1]}, "above 0"),
         ({"voxel_um": [0.5, -0.1, 0.1]}, "above 0"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_lfm.cli._console import Answer, Json, ProgressLine, command, numbers, prepare_output, say
+from napari_lfm.cli._console import Answer, Json, ProgressLine, command, numbers, prepare_output, say, size
 from napari_lfm.core.problems import RequestError
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from napari_lfm.simulation.scene import Scene
 
 KINDS = ("lightfield", "tissue")
+_TISSUE_BYTES = 60
+"""Of memory for a voxel of simulated tissue."""
 
 
 @command
@@ -131,10 +133,24 @@ def _tissue(
     seed: int,
 ) -> Answer:
     """Write pairs of stacks of thick tissue under 60x/1.4 oil."""
+    from napari_lfm.core.devices import memory_budget
     from napari_lfm.simulation.tissue_files import write_tissue
 
-    planes, rows, columns = (int(v) for v in numbers(stack_px, 3, "stack", "80,256,256"))
-    z, y, x = (int(v) for v in numbers(shift_px, 3, "shift", "2,-3,4"))
+    planes, rows, columns = _whole(stack_px, "stack", "80,256,256")
+    z, y, x = _whole(shift_px, "shift", "2,-3,4")
+    if min(planes, rows, columns) < 2:
+        raise RequestError(
+            f"A stack of {planes} x {rows} x {columns} voxels is none.", "Give two planes and pixels or more."
+        )
+    if seed < 0:
+        raise RequestError(f"The seed {seed} is negative.", "Give 0 or more.")
+    need, free = _TISSUE_BYTES * planes * rows * columns, memory_budget("cpu")
+    if need > free:
+        raise RequestError(
+            f"A stack of {planes} x {rows} x {columns} voxels takes about {size(need)}, and {size(free)} of "
+            "memory are free.",
+            "Give fewer planes or pixels.",
+        )
     prepare_output(output / "widefield" / "pair-001.ome.tif")
     line = ProgressLine()
     written: list[dict[str, str]] = []
@@ -148,6 +164,14 @@ def _tissue(
         line.end()
     say(f"Saved {len(written)} pairs in {output}")
     return Answer({"folder": str(output), "pairs": written}, str(output))
+
+
+def _whole(text: str, what: str, example: str) -> tuple[int, int, int]:
+    values = numbers(text, 3, what, example)
+    if any(v != int(v) for v in values):
+        raise RequestError(f"'{text}' is not a {what}.", f"Give 3 whole numbers, such as {example}.")
+    z, y, x = (int(v) for v in values)
+    return z, y, x
 
 
 def _depths(

@@ -5,7 +5,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from napari_lfm.core.devices import DeviceName
 from napari_lfm.core.problems import RequestError, explain_validation
@@ -84,9 +92,10 @@ class WfconTuning(BaseModel):
 
     @field_validator("patch", "shape")
     @classmethod
-    def _some_voxels(cls, value: tuple[int, int, int]) -> tuple[int, int, int]:
+    def _some_voxels(cls, value: tuple[int, int, int], info: ValidationInfo) -> tuple[int, int, int]:
         if value[0] < 1 or min(value[1:]) < LEAST_ACROSS:
-            raise ValueError(f"1 plane of {LEAST_ACROSS} x {LEAST_ACROSS} pixels is the least")
+            least = f"1 plane of {LEAST_ACROSS} x {LEAST_ACROSS} pixels is the least"
+            raise ValueError(f"{info.field_name} = {list(value)}: {least}")
         return value
 
 
