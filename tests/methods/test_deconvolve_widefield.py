@@ -388,3 +388,13 @@ def test_a_mirrored_layer_is_the_same_specimen(noisy: np.ndarray, how: str) -> N
     # it makes a difference: as a plain array the same numbers are another specimen
     plain = solved(stack(mirrored.values), **more)[::-1, ::-1]
     assert np.abs(plain - there).max() > 0.02 * there.max()
+
+
+def test_planes_too_far_apart_are_told(noisy: np.ndarray) -> None:
+    """A step of 25 um that should have been 0.25."""
+    said = []
+    for step in (0.25, 25.0):
+        image = labelled(noisy, "zyx", {"z": step, "y": 0.15, "x": 0.15})
+        said.append([p.message for p in build_request(METHOD, image, parameters=OPTICS)[1]])
+    assert not any("farther than a point is long" in s for s in said[0])
+    assert any("Planes 25 um apart are farther than a point is long (1.3 um)" in s for s in said[1])

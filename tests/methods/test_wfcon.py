@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -232,3 +233,10 @@ def test_frames_and_channels_are_called_so_and_previews_name_the_model(model: st
     assert any(s.startswith("Frame 2 of 2, channel 1 of 2: A stack is all of one brightness") for s in said)
     shown = next(e for e in events if isinstance(e, Preview))
     assert shown.provenance["model"]["id"] == "small"
+
+
+def test_a_point_spread_function_is_not_ignored(model: str) -> None:
+    asked = request(stack(), model)
+    found = get_method("wfcon").check(replace(asked, inputs={**asked.inputs, "psf": stack((5, 9, 9))}))
+    assert [p.field for p in found] == ["psf"]
+    assert "takes no point spread function" in found[0].message

@@ -159,6 +159,8 @@ def check_request(request: Request, method: str) -> list[Problem]:
         return [Problem("There is no stack.", "Choose an image.", field="image")]
     if request.region_px is not None:
         return [Problem("A stack is taken whole.", "Crop it before.", field="region")]
+    if "psf" in request.inputs:
+        return [Problem(f"{method} takes no point spread function.", "Leave it out.", field="psf")]
     try:
         info = stack_info(image)
     except RequestError as error:

@@ -226,6 +226,17 @@ def _check_optics(optics: WidefieldOptics, request: Request, info: StackInfo) ->
                 field="depth_um",
             )
         )
+    long = 2 * optics.immersion_index * optics.wavelength_um / optics.na**2
+    if not info.flat and info.voxel_um[0] > 2 * long:
+        out.append(
+            Problem(
+                f"Planes {info.voxel_um[0]:.3g} um apart are farther than a point is long ({long:.2g} um): "
+                "each is worked on nearly by itself.",
+                "Check the voxel size along z.",
+                severity="warning",
+                field="image",
+            )
+        )
     limit = 0.25 * optics.wavelength_um / optics.na
     if max(info.voxel_um[1:]) > 1.05 * 2 * limit:
         out.append(
