@@ -235,8 +235,8 @@ def test_frames_and_channels_are_called_so_and_previews_name_the_model(model: st
     assert shown.provenance["model"]["id"] == "small"
 
 
-def test_a_point_spread_function_is_not_ignored(model: str) -> None:
+def test_a_point_spread_function_is_left_out_with_a_word(model: str) -> None:
     asked = request(stack(), model)
     found = get_method("wfcon").check(replace(asked, inputs={**asked.inputs, "psf": stack((5, 9, 9))}))
-    assert [p.field for p in found] == ["psf"]
+    assert [(p.field, p.severity) for p in found] == [("psf", "info")]
     assert "takes no point spread function" in found[0].message

@@ -159,8 +159,6 @@ def check_request(request: Request, method: str) -> list[Problem]:
         return [Problem("There is no stack.", "Choose an image.", field="image")]
     if request.region_px is not None:
         return [Problem("A stack is taken whole.", "Crop it before.", field="region")]
-    if "psf" in request.inputs:
-        return [Problem(f"{method} takes no point spread function.", "Leave it out.", field="psf")]
     try:
         info = stack_info(image)
     except RequestError as error:
@@ -176,6 +174,9 @@ def check_request(request: Request, method: str) -> list[Problem]:
             )
         ]
     out = [_mended(p) for p in check_stack_pixels(image)]
+    if "psf" in request.inputs:  # the panel keeps it for the deconvolution
+        said = "The network takes no point spread function: the one given is left out."
+        out.append(Problem(said, severity="info", field="psf"))
     try:
         entry = choose_stack_model(request, method)
         fit = check_stack_card(entry.card, info.voxel_um, request.microscope)
