@@ -156,3 +156,13 @@ def test_no_points_at_all() -> None:
         metrics.match_points([[0, 0]], [[0, 0, 0]])
     with pytest.raises(RequestError, match="x_um"):
         metrics.points_of({"z_um": [1], "y_um": [1]})
+
+
+def test_a_finer_mirrored_image_lies_where_its_coordinates_say() -> None:
+    x = np.arange(40) * 0.5
+    up = xr.DataArray(np.sin(x / 4)[None].repeat(4, 0), dims=["y", "x"], coords={"y": np.arange(4.0), "x": x})
+    places = {"y": np.arange(4.0), "x": np.arange(20.0)}
+    reference = xr.DataArray(np.zeros((4, 20)), dims=["y", "x"], coords=places)
+    straight = resample_onto(up, reference)[0]
+    mirrored = resample_onto(up.isel(x=slice(None, None, -1)), reference)[0]
+    assert np.allclose(straight, mirrored, atol=1e-5)

@@ -332,7 +332,7 @@ def test_other_shapes_voxels_and_bit_depths(pairs: list[NamedPair]) -> None:
     given = [pairs[0], other, NamedPair("c", stack(wide), stack(confocal[:9, :40]))]
     found = list(gather(wish_of(given), given))[-1]
     assert isinstance(found, wfcon_gather.Gathered)
-    assert [p.given.shape for p in found.pairs] == [SHAPE, (24, 89, 89), (9, 40, 48)]
+    assert [p.given.shape for p in found.pairs] == [SHAPE, (23, 88, 88), (9, 40, 48)]
     assert found.voxel_um == VOXEL
     assert {p.given.dtype for p in found.pairs} == {torch.float16}
 

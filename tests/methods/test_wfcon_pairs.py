@@ -113,3 +113,21 @@ def test_the_latest_training_of_the_same_pairs_is_gone_on_with(tmp_path: Path) -
         os.utime(record, (1e9 + k, 1e9 + k))
     assert wfcon_folder(wish, None).name == "wfcon-mouse-2"
     assert wfcon_folder(make_wfcon_wish({"id": "mine"}), None).name == "mine"
+
+
+def test_pairs_on_other_voxels_keep_their_place_and_their_shift() -> None:
+    from napari_lfm.methods.wfcon_pairs import ReadyPair, with_voxels
+
+    z, y, x = np.meshgrid(np.arange(9) * 0.5, np.arange(21) * 0.1, np.arange(25) * 0.1, indexing="ij")
+    ramp = (z + 10 * y + 100 * x).astype(np.float32)
+    pair = ReadyPair("p", ramp, 2 * ramp, (0.5, 0.1, 0.1), "p: as it is", (1.0, 0.0, -0.5))
+    coarse = with_voxels(pair, (1.0, 0.1, 0.1))
+    assert coarse.shift_um == pair.shift_um
+    assert coarse.voxel_um == (1.0, 0.1, 0.1)
+    assert coarse.widefield.shape == (5, 21, 25)
+    # a ramp is interpolated exactly where planes are averaged over both neighbours
+    assert np.allclose(coarse.widefield[1:-1], ramp[2:-1:2], atol=1e-3)
+    fine = with_voxels(pair, (0.5, 0.05, 0.05))
+    assert fine.widefield.shape == (9, 41, 49)
+    assert np.allclose(fine.confocal[:, ::2, ::2], 2 * ramp, atol=1e-3)
+    assert with_voxels(pair, (0.5, 0.1, 0.1)) is pair

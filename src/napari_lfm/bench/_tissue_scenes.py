@@ -150,10 +150,10 @@ def recorded(
     return image, confocal.numpy()[:, cut[0], cut[1]], light
 
 
-def contrast_at(stack: np.ndarray, confocal: np.ndarray, planes: Sequence[int]) -> float:
-    """Return the gradient of signal over that of background in some planes, as the paper's figure 1 has it.
+def sharpness_at(stack: np.ndarray, confocal: np.ndarray, planes: Sequence[int]) -> tuple[float, float]:
+    """Return the gradient of signal and of background in some planes, as the paper's figure 1 has them.
 
-    Signal is where the confocal stack is bright, background where it is dark.
+    Signal is where the confocal stack is bright, background where it is dark; NaN where there is too little.
     """
     light, truth = normalised(stack), normalised(confocal)
     out = []
@@ -162,8 +162,8 @@ def contrast_at(stack: np.ndarray, confocal: np.ndarray, planes: Sequence[int]) 
         if min(signal.sum(), dark.sum()) >= 400:
             gy, gx = np.gradient(light[k])
             rough = np.abs(gy) + np.abs(gx)
-            out.append(float(rough[signal].mean() / rough[dark].mean()))
-    return float(np.mean(out)) if out else float("nan")
+            out.append((float(rough[signal].mean()), float(rough[dark].mean())))
+    return (float("nan"), float("nan")) if not out else tuple(np.mean(out, 0))  # type: ignore[return-value]
 
 
 def hardness(level: str, count: int = 5) -> dict[str, float]:
@@ -189,9 +189,9 @@ def hardness(level: str, count: int = 5) -> dict[str, float]:
             side = counts.shape[-1]
             cut = slice((384 - side) // 2, (384 + side) // 2)
             truth = pair.confocal.numpy()[:, cut, cut]
-            found = contrast_at(counts, truth, list(planes))
-            if np.isfinite(found):
-                regions[which].append(found)
+            signal, dark = sharpness_at(counts, truth, list(planes))
+            if np.isfinite(signal):
+                regions[which].append(signal / dark)
             ratio = sharpness_by_depth(counts).ratio[planes.start : planes.stop]
             patches[which].append(float(np.nanmean(ratio)))
     return {

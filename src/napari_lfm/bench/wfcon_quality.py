@@ -1,9 +1,11 @@
 """``bench wfcon-quality``: WFCON-Net beside Richardson-Lucy on simulated stacks that it never saw.
 
-Every way gets the same recording (uint16, with noise) and goes through the public methods. Every result and
-the truth is scaled so that its percentiles 0.5 and 99.9 become 0 and 1, then clipped; Richardson-Lucy is
-also scored after a least-squares fit to the truth and the better counts, with the iteration that is best for
-the truth, which no user knows. It gets the optics and the aberration that the stack was made with.
+Every way gets the same recording (uint16, with noise) and goes through the public methods. The truth is
+scaled so that its percentiles 0.5 and 99.9 become 0 and 1, then clipped. The network's output is scored as
+it is: it was trained to be on that scale. What has no scale of its own is scaled by its own percentiles.
+*Fitted* is the better of percentiles and of a least-squares fit of scale and offset to the truth, for the
+network and for Richardson-Lucy, which also has its best iteration, picked with the truth at hand; and it
+gets the optics and the aberration of the simulation.
 
 ``python -m napari_lfm.bench.wfcon_quality --help`` has options.
 """
@@ -34,6 +36,7 @@ from napari_lfm.core.stack_scores import stack_scores
 from napari_lfm.io.atomic import replacing_file
 from napari_lfm.methods.base import Request, get_method, make_parameters
 from napari_lfm.methods.train_wfcon import tissue_microscope
+from napari_lfm.networks.stack_scale import stack_levels
 from napari_lfm.simulation.thick_tissue import ThickTissue
 
 if TYPE_CHECKING:
@@ -110,15 +113,31 @@ def score_stack(stack: TissueStack, model: str | None, iterations: int) -> dict[
     out = {
         "constant": stack_scores(np.full_like(truth, np.clip(truth, 0, 1).mean()), truth),
         "input": stack_scores(normalised(recorded.values), truth),
-        "network": stack_scores(normalised(network(recorded, model)), truth),
+        "input, fitted": fitted(recorded.values, truth),
     }
+    made = network(recorded, model)
+    out["network"] = stack_scores(made / stack_levels(recorded.values).span, truth)
+    out["network, fitted"] = fitted(made, truth)
     if iterations:
-        out["richardson-lucy"] = best_richardson_lucy(stack, truth, iterations)
+        out["richardson-lucy, fitted"] = best_richardson_lucy(stack, truth, iterations)
     for every in SKIPS:
         kept = recorded.isel(z=slice(None, None, every))
-        found = network(kept, model, planes="model")
-        out[f"network, every {every}th plane"] = stack_scores(normalised(found), truth[: len(found)])
+        found = network(kept, model, planes="model") / stack_levels(kept.values).span
+        out[f"network, every {every}. plane"] = stack_scores(found, truth[: len(found)])
     return out
+
+
+def fitted(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Return the better scores of two scalings: by percentiles, and by least squares with the truth."""
+    a, b = fit_scale(found, truth, offset=True)
+    both = [
+        stack_scores(shown, truth) for shown in (normalised(found), a * np.asarray(found, np.float32) + b)
+    ]
+    return {
+        "rmse": min(s["rmse"] for s in both),
+        "ssim": max(s["ssim"] for s in both),
+        "psnr_db": max(s["psnr_db"] for s in both),
+    }
 
 
 def network(image: xr.DataArray, model: str | None, planes: str = "input") -> np.ndarray:
@@ -150,17 +169,14 @@ def best_richardson_lucy(stack: TissueStack, truth: np.ndarray, iterations: int)
         for event in method.run(request):
             if not isinstance(event, Preview):
                 continue
-            found = np.asarray(event.image.values, np.float32)
-            a, b = fit_scale(found, truth, offset=True)
-            for shown in (normalised(found), a * found + b):
-                score = stack_scores(shown, truth)
-                if score["rmse"] < best["rmse"]:
-                    best |= {
-                        "rmse": score["rmse"],
-                        "psnr_db": score["psnr_db"],
-                        "iteration": float(event.progress.values["iteration"]),
-                    }
-                best["ssim"] = max(best["ssim"], score["ssim"])
+            score = fitted(np.asarray(event.image.values), truth)
+            if score["rmse"] < best["rmse"]:
+                best |= {
+                    "rmse": score["rmse"],
+                    "psnr_db": score["psnr_db"],
+                    "iteration": float(event.progress.values["iteration"]),
+                }
+            best["ssim"] = max(best["ssim"], score["ssim"])
     return best
 
 

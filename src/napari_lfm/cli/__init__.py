@@ -14,7 +14,7 @@ from napari_lfm.cli import bench, calibrate, demo, doctor, evaluate, listing, mo
 
 app = typer.Typer(
     name="napari-lfm",
-    help="Interactive computational microscopy: light fields in, volumes out.",
+    help="Interactive computational microscopy: light fields and stacks in, volumes out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -25,7 +25,7 @@ app = typer.Typer(
 def options(
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
 ) -> None:
-    """Interactive computational microscopy: light fields in, volumes out."""
+    """Interactive computational microscopy: light fields and stacks in, volumes out."""
     if version:
         typer.echo(__version__)
         raise typer.Exit

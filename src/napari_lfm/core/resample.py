@@ -69,8 +69,10 @@ def resample_onto(image: xr.DataArray, reference: xr.DataArray) -> tuple[xr.Data
             )
         keep[dim] = np.flatnonzero(inside)
         positions.append(np.clip(index[inside], 0, size - 1))
-        if size > 1 and step.get(dim, pitch) > 1.2 * pitch:
-            data = box_average(data, axis, step[dim] / pitch)
+        if size > 1 and abs(step.get(dim, pitch)) > 1.2 * abs(
+            pitch
+        ):  # mirrored axes have falling coordinates
+            data = box_average(data, axis, abs(step[dim] / pitch))
     for axis, index in enumerate(positions):
         data = _interpolate(data, axis, index)
     common = reference.isel(keep)

@@ -1,6 +1,6 @@
 """Sharpness against depth: how much of the contrast of a stack is left in every plane.
 
-The measure of Fig. 5b of the WFCON-Net paper (Biomedical Optics Express, 2021): the gradient
+The measure of Fig. 5b of the WFCON-Net paper (Optica Publishing Group, 2021): the gradient
 ``|dI/dx| + |dI/dy|`` in patches of 32 x 32 pixels, and in every plane the patch with the largest one (signal)
 and with the smallest one (background). Sharpness of the signal that falls along z tells of scattering and
 haze; the ratio of both does so for stacks whose noise differs.

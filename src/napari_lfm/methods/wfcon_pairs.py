@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_lfm.core.events import Progress
-from napari_lfm.core.labelled import spacing_of
+from napari_lfm.core.labelled import labelled, spacing_of
 from napari_lfm.core.problems import RequestError
 from napari_lfm.core.resample import resample_onto
 
@@ -260,14 +260,19 @@ def with_voxels(pair: ReadyPair, voxel_um: tuple[float, float, float]) -> ReadyP
     ratio = [own / wanted for own, wanted in zip(pair.voxel_um, voxel_um, strict=True)]
     if all(abs(r - 1) < SAME_VOXEL for r in ratio):
         return pair
-    from scipy.ndimage import zoom
-
+    shape = tuple(int((n - 1) * r + 1e-6) + 1 for n, r in zip(pair.widefield.shape, ratio, strict=True))
+    own, wanted = (dict(zip("zyx", v, strict=True)) for v in (pair.voxel_um, voxel_um))
+    grid = labelled(np.broadcast_to(np.float32(0), shape), "zyx", wanted)
     wide, confocal = (
-        zoom(np.asarray(s, np.float32), ratio, order=1) for s in (pair.widefield, pair.confocal)
+        resample_onto(labelled(s, "zyx", own), grid)[0].values for s in (pair.widefield, pair.confocal)
     )
     said = " x ".join(f"{v:.3g}" for v in voxel_um)
-    return ReadyPair(
-        pair.name, wide, confocal, voxel_um, f"{pair.sentence}, resampled to voxels of {said} um"
+    return replace(
+        pair,
+        widefield=wide,
+        confocal=confocal,
+        voxel_um=voxel_um,
+        sentence=f"{pair.sentence}, resampled to voxels of {said} um",
     )
 
 

@@ -299,8 +299,8 @@ class Discriminator(nn.Module):
 def _without_nyquist(stack: torch.Tensor) -> torch.Tensor:
     """Return a stack without what repeats every two pixels across.
 
-    Channels that become neighbouring pixels are never quite alike, which would show as a chequered pattern. The
-    filter passes 98 % at a quarter of the highest frequency and 75 % at half of it.
+    Channels that become neighbouring pixels are never quite alike, which would show as a chequered pattern.
+    The filter passes 98 % at a quarter of the highest frequency and 75 % at half of it.
     """
     line = torch.tensor(_FLAT, dtype=stack.dtype, device=stack.device)
     flat = stack.reshape(-1, 1, *stack.shape[-2:])
