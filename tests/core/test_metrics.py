@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from napari_lfm.core import metrics
 from napari_lfm.core.labelled import labelled
