@@ -163,7 +163,7 @@ def sharpness_at(stack: np.ndarray, confocal: np.ndarray, planes: Sequence[int])
             gy, gx = np.gradient(light[k])
             rough = np.abs(gy) + np.abs(gx)
             out.append((float(rough[signal].mean()), float(rough[dark].mean())))
-    return (float("nan"), float("nan")) if not out else tuple(np.mean(out, 0))  # type: ignore[return-value]
+    return (float("nan"), float("nan")) if not out else tuple(np.mean(out, 0))
 
 
 def hardness(level: str, count: int = 5) -> dict[str, float]:

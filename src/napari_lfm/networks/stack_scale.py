@@ -30,7 +30,9 @@ class StackLevels:
 
     def grey(self, scaled: np.ndarray) -> np.ndarray:
         """Return what the network says in grey values above the dark level, none negative."""
-        return np.asarray(np.maximum(scaled, 0) * np.float32(self.span), np.float32)
+        out = np.maximum(scaled, np.float32(0))
+        out *= np.float32(self.span)  # in place: these stacks are large
+        return np.asarray(out, np.float32)
 
 
 def stack_levels(
