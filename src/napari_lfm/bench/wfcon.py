@@ -31,7 +31,7 @@ LARGE = (76, 2048, 2048)
 SEAM_SIDE = 640
 """Pixels across of the stack that is run whole and in tiles."""
 SEAM_TILE = 256
-_OVERLAPS = (32, 64, 96)
+_OVERLAPS = (64, 96, 128, 160)
 
 
 def run(

@@ -39,7 +39,7 @@ class WfconParameters(Parameters):
     tile_px: int = Field(default=0, ge=0, le=8192, json_schema_extra={"advanced": True})
     """Side of the tiles without their overlap, in pixels of the model; 0: as large as the memory allows, 512
     at most."""
-    overlap_px: int = Field(default=96, ge=0, le=1024, json_schema_extra={"advanced": True})
+    overlap_px: int = Field(default=160, ge=0, le=1024, json_schema_extra={"advanced": True})
     """What a tile sees of its neighbours on every side, in pixels of the model."""
 
 
