@@ -197,7 +197,7 @@ def test_the_model_with_the_nearest_voxels_is_taken(tmp_path: Path, monkeypatch:
 def test_a_smaller_budget_means_smaller_tiles(model: str) -> None:
     method: Any = get_method("wfcon")
     image = stack((8, 300, 300))
-    large, small = (method.estimate(request(image, model, memory_gib=g)) for g in (4.0, 0.48))
+    large, small = (method.estimate(request(image, model, overlap_px=32, memory_gib=g)) for g in (4.0, 0.48))
     assert small.peak_bytes < large.peak_bytes
     assert small.peak_bytes <= 0.48 * 2**30
 
