@@ -8,15 +8,13 @@ from __future__ import annotations
 import contextlib
 import json
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from pydantic import ValidationError
-
 from napari_lfm.core.events import Progress
-from napari_lfm.core.problems import LfmError, RequestError, explain_validation
+from napari_lfm.core.problems import LfmError, RequestError
 from napari_lfm.io.atomic import replacing_file
+from napari_lfm.methods.run_card import card_of_run
 from napari_lfm.methods.train_jobs import (
     RECORD,
     id_for,
@@ -47,7 +45,6 @@ from napari_lfm.simulation.thick_tissue import TissueSettings
 from napari_lfm.training.checkpoint import BEST, LAST, load_module_weights, read_state
 from napari_lfm.training.events import TrainResult, Validated
 from napari_lfm.training.loop import train
-from napari_lfm.training.outcome import read_result
 from napari_lfm.training.stack_pairs import RecordedPairs, TissuePairs
 from napari_lfm.training.wfcon import WfconTask
 
@@ -267,7 +264,6 @@ def _install(wish: WfconWish, task: WfconTask, data: _Data, run: Path, folder: P
 def _card(wish: WfconWish, task: WfconTask, data: _Data, run: Path, id: str, recipe: str) -> ModelCard:
     best = read_state(run / BEST)
     last = read_state(run / LAST) if (run / LAST).is_file() else best
-    result = read_result(run) if (run / LAST).is_file() else None
     microscope = wish.microscope or (tissue_microscope() if wish.is_simulated else None)
     scores = []
     history = [h for h in last.get("history", []) if h["step"] == best["step"]]
@@ -282,11 +278,9 @@ def _card(wish: WfconWish, task: WfconTask, data: _Data, run: Path, id: str, rec
         notes = f"{notes} Without the loss on VGG features: there were no VGG16 weights.".strip()
     if task.collapsed:
         notes = f"{notes} {task.collapsed}; these are the weights from before.".strip()
-    machine = best["machine"]
     values = {
         "id": id,
         "title": wish.title or f"WFCON-Net from {data.words.split(' (')[0]}",
-        "version": "1.0",
         "method": "wfcon",
         "architecture": "wfcon",
         "network": network_of(wish),
@@ -300,29 +294,9 @@ def _card(wish: WfconWish, task: WfconTask, data: _Data, run: Path, id: str, rec
             **{f"voxel_{a}_um": round(v, 6) for a, v in zip("zyx", data.voxel_um, strict=True)},
         },
         "specimens": ["thick tissue"] if wish.is_simulated else [],
-        "licence": "user's own",
         "data": data.words,
-        "training": {
-            "wish": wish.model_dump(mode="json"),
-            "losses": terms,
-            "config": best["config"],
-            "task": best["task"],
-            "steps": best["step"],
-            "steps_in_all": last["step"],
-            "ended": "" if result is None else result.reason,
-            "machine": machine,
-        },
         "scores": scores,
-        "hours": round(float(best["seconds"]) / 3600, 4),
-        "trained_on": f"{machine['device']}, {machine['threads']} threads, {machine['system']}",
-        "date": date.today().isoformat(),
-        "parameters": sum(p.numel() for p in task.modules["network"].parameters()),
-        "sha256": "",
         "recipe": recipe,
-        "versions": dict(best["versions"]),
         "notes": notes,
     }
-    try:
-        return ModelCard.model_validate(values)
-    except ValidationError as error:
-        raise RequestError(f"The card of the model cannot be written: {explain_validation(error)}") from None
+    return card_of_run(run, wish, task.modules["network"], values, losses=terms)

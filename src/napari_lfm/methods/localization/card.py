@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from napari_lfm.core.events import Progress
-from napari_lfm.core.problems import RequestError, explain_validation
 from napari_lfm.lightfield.slopes import slope_at_depth
 from napari_lfm.methods.localization.finders import CistaFinder
 from napari_lfm.methods.localization.joint import JointLocalizer
@@ -18,16 +15,16 @@ from napari_lfm.methods.localization.points import Localizer, PointOptions, typi
 from napari_lfm.methods.localization.setup import WHAT_VIEWS_SHOW, told
 from napari_lfm.methods.localization.templates import make_templates
 from napari_lfm.methods.localization.trial import Trial, fit_joint_sigma, fit_sigma, try_out
-from napari_lfm.networks.card import ModelCard
+from napari_lfm.methods.run_card import card_of_run
 from napari_lfm.networks.weights import save_model
-from napari_lfm.training.checkpoint import BEST, LAST, load_module_weights, read_state
-from napari_lfm.training.outcome import read_result
+from napari_lfm.training.checkpoint import BEST, load_module_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from napari_lfm.methods.train_localize_wish import LocalizeWish
+    from napari_lfm.networks.card import ModelCard
     from napari_lfm.training.cista import CistaTask
 
 DATA = "cell bodies simulated from the optics alone; no recording was used"
@@ -115,16 +112,12 @@ def _card(
     scalers: dict[str, float],
     recipe: str,
 ) -> ModelCard:
-    best = read_state(run / BEST)
-    last = read_state(run / LAST) if (run / LAST).is_file() else best
-    result = read_result(run) if (run / LAST).is_file() else None
-    bins, machine = wish.bins_um(), best["machine"]
+    bins = wish.bins_um()
     values = {
         "id": id,
         "title": wish.title
         or f"CISTA-net for {wish.microscope.name}: {bins[0]:g} to {bins[-1]:g} um, cell bodies of "
         f"{wish.diameter_min_um:g} to {wish.diameter_max_um:g} um",
-        "version": "1.0",
         "method": "localize",
         "architecture": "cista",
         "network": task.arguments,
@@ -134,28 +127,9 @@ def _card(
         "voxels_per_lenslet": None,
         "scalers": scalers,
         "specimens": ["neurons"],
-        "licence": "user's own",
         "data": DATA,
-        "training": {
-            "wish": wish.model_dump(mode="json"),
-            "config": best["config"],
-            "task": best["task"],
-            "steps": best["step"],
-            "steps_in_all": last["step"],
-            "ended": "" if result is None else result.reason,
-            "machine": machine,
-        },
         "scores": scores,
-        "hours": round(float(best["seconds"]) / 3600, 4),
-        "trained_on": f"{machine['device']}, {machine['threads']} threads, {machine['system']}",
-        "date": date.today().isoformat(),
-        "parameters": sum(p.numel() for p in task.modules["network"].parameters()),
-        "sha256": "",
         "recipe": recipe,
-        "versions": dict(best["versions"]),
         "notes": "",
     }
-    try:
-        return ModelCard.model_validate(values)
-    except ValidationError as error:
-        raise RequestError(f"The card of the model cannot be written: {explain_validation(error)}") from None
+    return card_of_run(run, wish, task.modules["network"], values)
