@@ -20,6 +20,8 @@ ARCHITECTURES: dict[str, str] = {
     "lfmnet-paper": "napari_lfm.networks.lfmnet:LFMNet",
     "lfmnet-modern": "napari_lfm.networks.lenslet_net:LensletNet",
     "cista": "napari_lfm.networks.cista:CistaNet",
+    "refocus": "napari_lfm.networks.refocus:RefocusNet",
+    "refocus-paper": "napari_lfm.networks.refocus_paper:RefocusPaperNet",
     "wfcon": "napari_lfm.networks.wfcon:WfconNet",
 }
 """Name in a card -> module and class of the network."""

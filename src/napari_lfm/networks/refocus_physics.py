@@ -1,0 +1,149 @@
+"""Physical guesses for a refocused plane, and the image that a predicted stack should have given.
+
+All light of the image is taken to come from the wanted plane, which lies z away: its image there is blurred
+by the transfer function at -z, which is known. Two Wiener filters undo that, for little and for much noise;
+the matched filter gathers what a point has spread.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy.fft import next_fast_len
+
+from napari_lfm.networks.refocus import signed_root
+from napari_lfm.optics.defocus import transfer_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_lfm.optics.defocus import DefocusOptics
+
+WIENER = (2e-3, 4e-2)
+"""Noise over signal power of the two filters."""
+_REBLUR_FLOOR = 2e-3
+
+
+class RefocusPhysics:
+    """Guesses for one image.
+
+    Parameters
+    ----------
+    optics : DefocusOptics
+    pixel_um : float
+    range_um : float
+        Distances that will be asked for.
+    image : Tensor, shape (y, x)
+        Scaled as the network sees it.
+    margin_px : int, optional
+        How far the image is mirrored beyond its border; default: the largest blur. 0: it is periodic.
+    """
+
+    def __init__(
+        self,
+        optics: DefocusOptics,
+        pixel_um: float,
+        range_um: float,
+        image: torch.Tensor,
+        margin_px: int | None = None,
+    ) -> None:
+        self.optics, self.pixel_um = optics, pixel_um
+        self.table = transfer_table(optics, max(range_um, 1.0))
+        self.size = (int(image.shape[-2]), int(image.shape[-1]))
+        self.device = image.device
+        if margin_px is None:
+            margin_px = int(float(optics.blur_radius_um(range_um)) / pixel_um) + 4
+        self.margin = margin_px
+        self.padded = self.size
+        if margin_px:
+            self.padded = tuple(next_fast_len(n + 2 * margin_px, real=True) for n in self.size)  # type: ignore[assignment]
+            rows, columns = (
+                mirrored(n, m, margin_px).to(image.device)
+                for n, m in zip(self.size, self.padded, strict=True)
+            )
+            image = image[rows][:, columns]
+        self.spectrum = torch.fft.rfft2(image.float())
+
+    def transfer(self, z_um: Sequence[float] | np.ndarray) -> torch.Tensor:
+        """Return transfer functions (n, y, x // 2 + 1) at focus distances from the object."""
+        planes = self.table.planes("widefield", np.asarray(z_um, float), self.padded, self.pixel_um)
+        return torch.from_numpy(planes).to(self.device)
+
+    def guesses(self, z_um: Sequence[float] | np.ndarray) -> torch.Tensor:
+        """Return Wiener estimates and the matched filter, (n, 3, y, x), linear in the light."""
+        transfer = self.transfer(-np.asarray(z_um, float))
+        square = transfer**2
+        parts = [transfer * self.spectrum / (square + noise) * (1 + noise) for noise in WIENER]
+        parts.append(transfer * self.spectrum)
+        made = torch.fft.irfft2(torch.stack(parts, 1), self.padded)
+        m, (rows, columns) = self.margin, self.size
+        return made[..., m : m + rows, m : m + columns]
+
+    def channels(self, z_um: Sequence[float] | np.ndarray) -> torch.Tensor:
+        """Return the guesses as the network sees them."""
+        return signed_root(self.guesses(z_um))
+
+
+def mirrored(size: int, padded: int, before: int) -> torch.Tensor:
+    """Return indices into `size` values that mirror them beyond both ends, again and again where needed."""
+    at = (torch.arange(padded) - before) % (2 * size)
+    return torch.where(at < size, at, 2 * size - 1 - at)
+
+
+@lru_cache(maxsize=64)
+def reblur_lines(optics: DefocusOptics, range_um: float, step_um: float = 0.25) -> tuple[np.ndarray, ...]:
+    """Return how a confocal plane appears in the wide-field image.
+
+    The confocal stack is the specimen blurred by the confocal microscope along z too; the quotient of the two
+    transfer functions, in all three dimensions, turns it into the wide-field stack. With small values kept
+    from being divided by (Wiener).
+
+    Returns
+    -------
+    z_um : ndarray, shape (k,)
+        Focus of the wide-field image from the confocal plane.
+    frequency : ndarray, shape (m,)
+    lines : ndarray, shape (k, m)
+        Transfer functions, to be summed over planes times their distance over the depth of field.
+    """
+    table = transfer_table(optics, range_um + 4.0, step_um)
+    length = next_fast_len(2 * len(table.z_um))
+    half = len(table.z_um) // 2
+
+    def along_z(lines: np.ndarray) -> np.ndarray:
+        wide = np.zeros((length, lines.shape[1]))
+        wide[: len(lines)] = lines
+        return np.asarray(np.fft.fft(np.roll(wide, -half, 0), axis=0))
+
+    # the ends of the wide-field table fade out: along z it would wrap around
+    edge = np.clip((table.z_um[-1] - np.abs(table.z_um)) / 3.0, 0, 1)[:, None]
+    wide, confocal = along_z(table.widefield * edge), along_z(table.confocal) * step_um
+    quotient = wide * confocal.conj() / (np.abs(confocal) ** 2 + _REBLUR_FLOOR)
+    lines = np.roll(np.fft.ifft(quotient, axis=0).real, half, 0)[: len(table.z_um)]
+    return table.z_um, table.frequency, np.asarray(lines, np.float32)
+
+
+def reblur_planes(
+    optics: DefocusOptics,
+    range_um: float,
+    z_um: Sequence[float] | np.ndarray,
+    shape: tuple[int, int],
+    pixel_um: float,
+) -> torch.Tensor:
+    """Return transfer functions (n, y, x // 2 + 1) from confocal planes at z to the image at 0.
+
+    The image is their sum over planes, times the planes' distance over the depth of field.
+    """
+    at_z, frequency, lines = reblur_lines(optics, range_um)
+    wanted = -np.asarray(z_um, float)
+    place = np.clip((wanted - at_z[0]) / (at_z[1] - at_z[0]), 0, len(at_z) - 1.001)
+    low = place.astype(int)
+    share = (place - low)[:, None]
+    chosen = lines[low] * (1 - share) + lines[low + 1] * share
+    fy, fx = np.fft.fftfreq(shape[0], pixel_um), np.fft.rfftfreq(shape[1], pixel_um)
+    at = np.hypot(fy[:, None], fx)
+    out = np.stack([np.interp(at, frequency, line, right=0.0) for line in chosen])
+    return torch.from_numpy(out.astype(np.float32))

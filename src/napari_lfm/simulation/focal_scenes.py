@@ -1,0 +1,172 @@
+"""What virtual refocusing is trained on: beads, worm-like bodies full of nuclei, neurons.
+
+After the specimens of the virtual refocusing paper: fluorescent beads, and whole nematodes with labelled
+nuclei or neurons. Evaluation uses other families (`phantoms.FAMILIES`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_lfm.simulation.families.cells import spaced
+from napari_lfm.simulation.families.filaments import worm_like
+from napari_lfm.simulation.morphology import grow_neuron, random_rotation
+from napari_lfm.simulation.scene import Box, Scene
+from napari_lfm.simulation.shapes import Ball, Shape, Tube, Vector
+from napari_lfm.simulation.soft_shapes import Ellipsoid, Waves, rotation_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+TRAINING_FAMILIES = ("bead field", "worm", "sparse neurons")
+BEAD_UM = (0.1, 1.5)
+"""Diameters."""
+NUCLEUS_UM = (0.9, 3.0)
+"""Radii."""
+PER_1000_UM2 = (0.8, 25.0)
+"""Beads per area."""
+
+
+def bead_field(box: Box, rng: np.random.Generator) -> Scene:
+    """Return beads of one or several sizes at random places, sparse to crowded."""
+    area = float(box.size_um[1:].prod())
+    count = max(3, int(np.exp(rng.uniform(*np.log(PER_1000_UM2))) * area / 1000))
+    one = float(np.exp(rng.uniform(*np.log(BEAD_UM))))
+    sizes = np.exp(rng.uniform(*np.log(BEAD_UM), count)) if rng.random() < 0.3 else np.full(count, one)
+    light = np.exp(rng.uniform(0, 1) * rng.normal(size=count))
+    # a field of beads is often a layer or two
+    places = box.sample(rng, count)
+    if rng.random() < 0.3:
+        height, tilt = rng.uniform(box.low_um[0], box.high_um[0]), rng.normal(size=2) * 0.05
+        places[:, 0] = height + places[:, 1:] @ tilt + rng.normal(size=count) * rng.uniform(0, 1.5)
+    balls = tuple(
+        Ball(_vector(p), float(d) / 2, brightness=float(b) * (one / float(d)) ** 2)
+        for p, d, b in zip(places, sizes, light, strict=True)
+    )
+    return Scene(balls, ("bead field",), tuple(_vector(p) for p in places))
+
+
+def worm(box: Box, rng: np.random.Generator) -> Scene:
+    """Return one to three bent bodies, each full of nuclei, with a faint glow of its own."""
+    shapes: list[Shape] = []
+    points: list[Vector] = []
+    side = float(box.size_um[1:].min())
+    for _ in range(int(rng.integers(1, 4))):
+        girth = float(rng.uniform(5, 16))
+        way = rng.normal(size=(1, 3)) * (0.12, 1, 1)
+        start = box.sample(rng, 1, girth)
+        track = worm_like(rng, start, way / np.linalg.norm(way), np.array([1.3 * side]), 2.0 * side)[0]
+        track = track - (track[len(track) // 2] - track[0])
+        track[:, 0] = start[0, 0] + 0.3 * (track[:, 0] - track[:, 0].mean())
+        lit = float(np.exp(rng.uniform(np.log(0.15), 0)))  # share of the nuclei with a label
+        size = float(np.exp(rng.uniform(*np.log(NUCLEUS_UM))))
+        places = _within(track, girth, size, lit, rng)
+        texture = float(rng.uniform(0.6, 2.0))
+        # a nuclear label, a cytosolic one with dark nuclei, or membranes
+        kind = rng.choice(["filled", "cored", "shell"], p=[0.6, 0.2, 0.2])
+        for place in places:
+            half = size * np.exp(0.15 * rng.normal(size=3))
+            shapes.append(
+                Ellipsoid(
+                    _vector(place),
+                    _vector(half),
+                    rotation_of(random_rotation(rng)),
+                    wall_um=0.35 if kind == "shell" else None,
+                    core_share=float(rng.uniform(0.4, 0.6)) if kind == "cored" else 0.0,
+                    core_level=0.3,
+                    texture=Waves.random(rng, texture, 12),
+                    contrast=float(rng.uniform(0.1, 0.45)),
+                    brightness=float(np.exp(0.5 * rng.normal())),
+                )
+            )
+            points.append(_vector(place))
+        glow = float(np.exp(rng.uniform(np.log(0.003), np.log(0.08))))
+        shapes.append(
+            Tube(tuple(_vector(p) for p in track), (girth,) * len(track), brightness=glow)
+        )
+    return Scene(tuple(shapes), ("worm",), tuple(points))
+
+
+def sparse_neurons(box: Box, rng: np.random.Generator) -> Scene:
+    """Return neurons with thin, spotted neurites."""
+    shapes: list[Shape] = []
+    points: list[Vector] = []
+    side = float(box.size_um[1:].min())
+    count = int(rng.integers(2, 12))
+    soma = float(rng.uniform(1.5, 5.0))
+    for centre in box.sample(rng, count):
+        grown = grow_neuron(
+            rng,
+            reach_um=float(rng.uniform(0.3, 0.9)) * side,
+            dendrites=int(rng.integers(2, 7)),
+            soma_um=soma * float(np.exp(0.2 * rng.normal())),
+        )
+        light = float(np.exp(0.5 * rng.normal()))
+        turn = random_rotation(rng)
+        turn[0] *= rng.uniform(0.2, 1)  # arbours lie flat more often than not
+        shapes.append(
+            grown.body(
+                _vector(centre),
+                turn,
+                1.0,
+                light * float(rng.uniform(0.3, 1)),
+                light,
+                float(rng.uniform(0.4, 1.3)),
+            )
+        )
+        points.append(_vector(centre))
+    for _ in range(int(rng.integers(0, 4))):
+        # boutons along a way
+        way = rng.normal(size=(1, 3)) * (0.1, 1, 1)
+        length = np.array([side * float(rng.uniform(0.3, 1))])
+        track = worm_like(rng, box.sample(rng, 1), way / np.linalg.norm(way), length, side)[0]
+        shapes.append(Tube(tuple(_vector(p) for p in track), (0.2,) * len(track), brightness=0.4))
+        for place in track[:: int(rng.integers(2, 8))]:
+            shapes.append(Ball(_vector(place), float(rng.uniform(0.3, 0.7))))
+    return Scene(tuple(shapes), ("sparse neurons",), tuple(points))
+
+
+_KINDS: dict[str, Callable[[Box, np.random.Generator], Scene]] = {
+    "bead field": bead_field,
+    "worm": worm,
+    "sparse neurons": sparse_neurons,
+}
+
+
+def focal_scene(box: Box, rng: np.random.Generator) -> Scene:
+    """Return a random specimen of the training families, now and then two kinds together."""
+    names = list(rng.choice(list(_KINDS), 2 if rng.random() < 0.15 else 1, replace=False, p=[0.3, 0.45, 0.25]))
+    out = Scene(())
+    for name in names:
+        out = out + _KINDS[str(name)](box, rng)
+    return out
+
+
+def _within(
+    track: npt.NDArray[np.float64], girth: float, size: float, lit: float, rng: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """Return places in a tube, about as close to one another as nuclei of this radius can be."""
+    length = float(np.linalg.norm(np.diff(track, axis=0), axis=1).sum())
+    room = np.pi * girth**2 * length
+    count = int(min(0.25 * room / (4 / 3 * np.pi * size**3), 700) * lit) + 2
+    at = rng.uniform(0, len(track) - 1, count)
+    low = at.astype(int)
+    middle = track[low] + (at - low)[:, None] * (track[np.minimum(low + 1, len(track) - 1)] - track[low])
+    box = Box.centred((2 * girth, 2 * girth, 2 * girth))
+    offsets = spaced(box, rng, count, 0) if count < 3 else box.sample(rng, 3 * count)
+    offsets = offsets[np.linalg.norm(offsets, axis=1) < girth][:count]
+    places = middle[: len(offsets)] + offsets
+    kept: list[int] = []
+    for k in range(len(places)):  # bodies do not lie within one another
+        if not kept or np.linalg.norm(places[kept] - places[k], axis=1).min() > 1.5 * size:
+            kept.append(k)
+    return np.asarray(places[kept])
+
+
+def _vector(values: npt.ArrayLike) -> Vector:
+    z, y, x = map(float, np.asarray(values))
+    return z, y, x
