@@ -1,0 +1,87 @@
+"""Where not to trust a refocused image: what its own stack, blurred again, does not explain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from napari_lfm.core.events import Progress
+from napari_lfm.methods.widefield.frames import estimate_noise
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from napari_lfm.methods.refocus.engine import Refocuser
+
+HIGH_PASS_PX = 8.0
+"""Wider structure is left out, as in training: haze from beyond the range is not the stack's."""
+_NEIGHBOURHOOD_PX = 6.0
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """How far the predicted stack explains the image.
+
+    Attributes
+    ----------
+    expected : ndarray, float32, shape (y, x)
+        The image that the predicted confocal stack would have given, grey values above the dark level.
+    residual : ndarray, float32, shape (y, x)
+        The image less that, without structure wider than `HIGH_PASS_PX`.
+    doubt : ndarray, float32, shape (y, x)
+        0: everything is explained but noise; 1: nothing is.
+    share : float
+        Mean of the residual's size over that of the image, high-passed alike.
+    """
+
+    expected: np.ndarray
+    residual: np.ndarray
+    doubt: np.ndarray
+    share: float
+
+
+def consistency(refocuser: Refocuser) -> Iterator[Progress | Consistency]:
+    """Predict planes over the whole range, blur them again, and compare with the image.
+
+    Yields a `Progress` for every plane, and the `Consistency` last.
+
+    Parameters
+    ----------
+    refocuser : Refocuser
+    """
+    z_um = refocuser.consistency_z_um()
+    planes = np.empty((len(z_um), *refocuser.shape), np.float32)
+    for k, z in enumerate(z_um):
+        planes[k] = refocuser.plane(float(z)).confocal
+        yield Progress(k + 1, len(z_um) + 1, f"Plane at {z:+.3g} um for the check")
+    expected = refocuser.expected(planes, z_um)
+    span = np.float32(refocuser.levels.span)
+    image = np.asarray(refocuser.scaled.cpu().numpy(), np.float32) * span
+    yield Progress(len(z_um) + 1, len(z_um) + 1, "Compared with the image")
+    yield judged(image, expected)
+
+
+def judged(image: np.ndarray, expected: np.ndarray) -> Consistency:
+    """Return the comparison of an image with what is expected, both (y, x)."""
+    seen, rest = _high_passed(image), _high_passed(image - expected)
+    noise = estimate_noise(image[None])
+    level = gaussian_filter(image, 2.0)
+    variance = np.maximum(noise.slope * level + noise.intercept, noise.least)
+    # noise is no one's fault: what exceeds it counts, over what there is to explain
+    unexplained = np.maximum(gaussian_filter(rest**2, _NEIGHBOURHOOD_PX) - variance, 0)
+    there = gaussian_filter(seen**2, _NEIGHBOURHOOD_PX)
+    doubt = np.sqrt(unexplained / np.maximum(np.maximum(there, variance), 1e-12 + 1e-6 * float(there.max())))
+    share = float(np.abs(rest).mean() / max(float(np.abs(seen).mean()), 1e-12))
+    return Consistency(
+        np.asarray(expected, np.float32),
+        np.asarray(rest, np.float32),
+        np.asarray(np.clip(doubt, 0, 1), np.float32),
+        share,
+    )
+
+
+def _high_passed(image: np.ndarray) -> np.ndarray:
+    return np.asarray(image - gaussian_filter(image, HIGH_PASS_PX, mode="reflect", truncate=2.0))
