@@ -87,15 +87,15 @@ class DefocusOptics:
         """How far the focus moves in the sample per focus drive, near the axis."""
         return self.sample_index / self.immersion_index
 
-    def edge_waves(self, z_um: float | np.ndarray) -> float | np.ndarray:
+    def edge_waves(self, z_um: float) -> float:
         """Return the path difference between axis and edge of the pupil, in wavelengths."""
         n = self.immersion_index
-        return z_um * (n - np.sqrt(n**2 - self.na**2)) / self.wavelength_um
+        return float(z_um * (n - np.sqrt(n**2 - self.na**2)) / self.wavelength_um)
 
-    def blur_radius_um(self, z_um: float | np.ndarray) -> float | np.ndarray:
+    def blur_radius_um(self, z_um: float) -> float:
         """Return the radius of the blurred spot in geometrical optics."""
         sine = min(self.na / self.immersion_index, 0.99)
-        return np.abs(z_um) * sine / np.sqrt(1 - sine**2)
+        return float(abs(z_um) * sine / np.sqrt(1 - sine**2))
 
     @property
     def depth_of_field_um(self) -> float:
@@ -106,8 +106,8 @@ class DefocusOptics:
     def spherical_rms_waves(self) -> float:
         """Root mean square of the wavefront that no refocusing and no tilt takes away, signed.
 
-        Positive where the edge of the pupil is ahead of what focus alone makes up for, as by depth in a
-        sample of lower index than the immersion it was corrected for.
+        Positive as by depth in a sample of higher index than the immersion (air), or by a coverslip that is
+        too thick under air; negative in one of lower index (oil).
         """
         share = np.sqrt((np.arange(400) + 0.5) / 400)  # equal areas
         path = self.emission.path_um(share, np.zeros(1))[0] / self.wavelength_um
@@ -213,7 +213,7 @@ def transfer_table(optics: DefocusOptics, range_um: float, step_um: float = 0.25
         raise RequestError(f"A range of {range_um:g} um in steps of {step_um:g} um is none.")
     half = int(np.ceil(range_um / step_um)) + 1
     z = np.arange(-half, half + 1) * step_um
-    reach = 1.15 * float(optics.blur_radius_um(z[-1])) + 8
+    reach = 1.15 * optics.blur_radius_um(float(z[-1])) + 8
     radius = (np.arange(int(reach / _RADIAL_STEP_UM)) + 0.5) * _RADIAL_STEP_UM
     top = _TOP_SHARE * 2 * optics.na / min(optics.wavelength_um, optics.excitation_um)
     frequency = np.arange(0, top + _FREQUENCY_STEP, _FREQUENCY_STEP)

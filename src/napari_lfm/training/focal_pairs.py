@@ -243,6 +243,8 @@ class RecordedFocal:
     pixel_um, step_um : float
     confocal : sequence of ndarray or None
         Registered confocal stacks of the same shapes, for the cross-modality head.
+    least_px : int
+        Pixels across that the network needs: of either part of the columns at least.
     """
 
     def __init__(
@@ -252,6 +254,7 @@ class RecordedFocal:
         pixel_um: float,
         step_um: float,
         confocal: Sequence[np.ndarray] | None = None,
+        least_px: int = _LEAST_SIDE,
     ) -> None:
         if not stacks:
             raise RequestError("There is no stack to train on.", "Give at least one.")
@@ -260,7 +263,7 @@ class RecordedFocal:
         self._held: list[FocalData] = []
         self.names = [name for name, _ in stacks]
         for k, (name, stack) in enumerate(stacks):
-            wide = _checked(name, stack)
+            wide = _checked(name, stack, least_px)
             other = None
             if confocal is not None:
                 if confocal[k].shape != stack.shape:
@@ -268,8 +271,8 @@ class RecordedFocal:
                         f"The confocal stack of '{name}' has {confocal[k].shape} voxels, not {stack.shape}.",
                         "Register the two first.",
                     )
-                other = _checked(name, confocal[k])
-            cut = int(0.8 * wide.shape[2])
+                other = _checked(name, confocal[k], least_px)
+            cut = min(int(0.8 * wide.shape[2]), wide.shape[2] - least_px)
             one = FocalData(
                 wide, other, optics, pixel_um, step_um, periodic=False, noise_free=False, name=name
             )
@@ -343,11 +346,11 @@ def recorded(
     return Recorded(torch.from_numpy((light - low) / span), low, span, electrons or 0.0)
 
 
-def _checked(name: str, stack: np.ndarray) -> torch.Tensor:
-    if stack.ndim != 3 or min(stack.shape[1:]) < _LEAST_SIDE or len(stack) < 5:
+def _checked(name: str, stack: np.ndarray, least_px: int) -> torch.Tensor:
+    if stack.ndim != 3 or stack.shape[1] < least_px or stack.shape[2] < 3 * least_px or len(stack) < 5:
         raise RequestError(
-            f"'{name}' has the shape {stack.shape}.",
-            f"Fine-tuning takes a focal stack (z, y, x) of 5 planes and {_LEAST_SIDE} pixels or more.",
+            f"'{name}' has {' x '.join(map(str, stack.shape))} voxels: too few to train on.",
+            f"Give a focal stack (z, y, x) of 5 planes and {least_px} x {3 * least_px} pixels or more.",
         )
     if not np.isfinite(stack).all():
         raise RequestError(f"'{name}' holds values that are no numbers.", "Replace or crop them.")

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from napari_lfm.networks.refocus import RefocusNet, conditions
-from napari_lfm.networks.refocus_physics import RefocusPhysics, mirrored, reblur_planes
+from napari_lfm.networks.refocus_physics import RefocusPhysics, reblur_planes
 from napari_lfm.networks.wfcon import Discriminator
 from napari_lfm.training.focal_pairs import FocalData, recorded
 from napari_lfm.training.losses import LeastSquaresDiscriminator, LeastSquaresGenerator, combine
+from napari_lfm.training.refocus_losses import consistency_loss
 from napari_lfm.training.task import BaseTask, Phase, Validation, numpy_rng
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ ADAM = (0.5, 0.999)
 DISCRIMINATOR_RATE = 0.3
 _LEAST_PEAK = 0.3
 _CANDIDATES = 3
-_CONSISTENT_PX = 8.0
-"""Consistency is asked for below this scale: haze from beyond the range is not the stack's."""
+_CONTEXT_PX = 32
+"""Beyond the largest blur, what of a recording the physical guesses are made from."""
 _VALIDATION_SHARES = (-1.0, -0.6, -0.3, 0.0, 0.3, 0.6, 1.0)
 
 
@@ -104,6 +104,7 @@ class RefocusTask(BaseTask):
             modules["discriminator"] = Discriminator(flat=True)
         super().__init__(modules)
         self.source, self.plan, self.seed, self.started = source, plan, seed, start is not None
+        self._multiple, self._physics = network.multiple, network.physics
         self._reblur: dict[Any, torch.Tensor] = {}
 
     @property
@@ -149,7 +150,9 @@ class RefocusTask(BaseTask):
         rows, columns = box
         wide = ((data.widefield[at][:, rows, columns].float() - given.low) / given.span).clamp(min=0)
         known = data.confocal is not None
-        other = data.confocal[at][:, rows, columns].float() / given.span if known else torch.zeros_like(wide)
+        other = torch.zeros_like(wide)
+        if data.confocal is not None:
+            other = data.confocal[at][:, rows, columns].float() / given.span
         parts = [given.image[rows, columns][None, None], torch.stack([wide, other], 1)]
         if physics is not None:
             parts.append(physics)
@@ -169,13 +172,14 @@ class RefocusTask(BaseTask):
             out["reblur"] = self._reblur_planes(data, z)
         return out
 
-    def _place(
-        self, data: FocalData, image: torch.Tensor, rng: np.random.Generator
-    ) -> tuple[slice, slice]:
+    def _place(self, data: FocalData, image: torch.Tensor, rng: np.random.Generator) -> tuple[slice, slice]:
         """Return rows and columns with something in them."""
-        multiple = self.modules["network"].multiple
+        multiple = self._multiple
         first, stop = data.columns or (0, image.shape[1])
-        size = [max(multiple, min(self.plan.patch_px, n) // multiple * multiple) for n in (image.shape[0], stop - first)]
+        size = [
+            max(multiple, min(self.plan.patch_px, n) // multiple * multiple)
+            for n in (image.shape[0], stop - first)
+        ]
         best, chosen = -1.0, (0, first)
         for _ in range(_CANDIDATES):
             y = int(rng.integers(max(1, image.shape[0] - size[0] + 1)))
@@ -191,11 +195,18 @@ class RefocusTask(BaseTask):
     def _guesses(
         self, data: FocalData, image: torch.Tensor, z: np.ndarray, box: tuple[slice, slice]
     ) -> torch.Tensor | None:
-        if not self.modules["network"].physics:
+        if not self._physics:
             return None
-        margin = 0 if data.periodic else None
-        made = RefocusPhysics(data.optics, data.pixel_um, self.plan.range_um, image, margin)
-        return made.channels(z)[:, :, box[0], box[1]]
+        if data.periodic:
+            made = RefocusPhysics(data.optics, data.pixel_um, self.plan.range_um, image, 0)
+            return made.channels(z)[:, :, box[0], box[1]]
+        # of a large recording only what the blur reaches: transforms of all of it would take most of a step
+        around = int(float(data.optics.blur_radius_um(self.plan.range_um)) / data.pixel_um) + _CONTEXT_PX
+        first = [max(0, b.start - around) for b in box]
+        near = image[first[0] : box[0].stop + around, first[1] : box[1].stop + around]
+        made = RefocusPhysics(data.optics, data.pixel_um, self.plan.range_um, near)
+        rows, columns = (slice(b.start - f, b.stop - f) for b, f in zip(box, first, strict=True))
+        return made.channels(z)[:, :, rows, columns]
 
     def _reblur_planes(self, data: FocalData, z: np.ndarray) -> torch.Tensor:
         key = data.optics, data.pixel_um, float(z[0])
@@ -228,7 +239,7 @@ class RefocusTask(BaseTask):
                 terms.setdefault(key, []).append(value)
             if float(batch["whole"][k]) > 0 and "reblur" in batch:
                 terms.setdefault("consistency", []).append(
-                    _consistency(roots[:, 1], batch["reblur"][k], batch["image"][k, 0, 0].float())
+                    consistency_loss(roots[:, 1], batch["reblur"][k], batch["image"][k, 0, 0].float())
                 )
             if self.plan.adversarial:
                 judged = self.modules["discriminator"](_judged(roots[valid > 0].clamp(min=0)))
@@ -248,7 +259,9 @@ class RefocusTask(BaseTask):
         rim = min(16, roots.shape[-1] // 8)
         inner = (..., slice(rim, -rim), slice(rim, -rim))
         roots, wanted = roots[inner], wanted[inner]
-        peak = torch.quantile(wanted.flatten(2)[..., ::3], 0.999, dim=2)[..., None, None].clamp(min=_LEAST_PEAK)
+        peak = torch.quantile(wanted.flatten(2)[..., ::3], 0.999, dim=2)[..., None, None].clamp(
+            min=_LEAST_PEAK
+        )
         weight = valid[:, None] * known[None] * torch.tensor([1.0, self.plan.confocal], device=valid.device)
         weight = weight / weight.sum().clamp(min=1e-6)
         away = (roots - wanted.sqrt()).abs() / peak.sqrt()
@@ -283,9 +296,11 @@ class RefocusTask(BaseTask):
         offsets = np.unique([round(s * reach) for s in _VALIDATION_SHARES])
         offsets = offsets[(plane + offsets >= 0) & (plane + offsets < count)]
         z, at = offsets * data.step_um, plane + offsets
-        multiple = network.multiple
+        multiple = self._multiple
         first, stop = data.columns or (0, data.widefield.shape[2])
-        size = [max(multiple, min(n, 288) // multiple * multiple) for n in (data.widefield.shape[1], stop - first)]
+        size = [
+            max(multiple, min(n, 288) // multiple * multiple) for n in (data.widefield.shape[1], stop - first)
+        ]
         box = slice(0, size[0]), slice(first, first + size[1])
         physics = self._guesses(data, given.image, z, box)
         condition = condition_of(z, self.plan.range_um, data.optics, data.pixel_um)
@@ -337,30 +352,6 @@ def condition_of(
         float(optics.blur_radius_um(1.0)) / pixel_um,
         pixel_um * 4 * optics.na / optics.wavelength_um,
     )
-
-
-def _consistency(roots: torch.Tensor, reblur: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-    """Return how far the blurred confocal stack is from the image, in its middle."""
-    stack = roots.clamp(min=0) ** 2
-    side, patch = 2 * (reblur.shape[-1] - 1), image.shape[-1]
-    index = [mirrored(n, side, (side - n) // 2).to(image.device) for n in image.shape]
-    wide = stack[:, index[0]][:, :, index[1]]
-    seen = torch.fft.irfft2((torch.fft.rfft2(wide) * reblur).sum(0), (side, side))
-    top, left = ((side - n) // 2 for n in image.shape)
-    seen = seen[top : top + image.shape[0], left : left + patch]
-    rest = _high_passed(seen[None] - image[None])[0]
-    cut = patch // 5
-    return rest[cut:-cut, cut:-cut].abs().mean()
-
-
-def _high_passed(images: torch.Tensor) -> torch.Tensor:
-    """Return images (n, y, x) without what is wider than a scale."""
-    half = int(2 * _CONSISTENT_PX)
-    line = torch.exp(-0.5 * (torch.arange(-half, half + 1, device=images.device) / _CONSISTENT_PX) ** 2)
-    line = (line / line.sum()).to(images.dtype)
-    padded = functional.pad(images[:, None], (half,) * 4, mode="reflect")
-    smooth = functional.conv2d(functional.conv2d(padded, line[None, None, None]), line[None, None, :, None])
-    return images - smooth[:, 0]
 
 
 def _judged(planes: torch.Tensor) -> torch.Tensor:
