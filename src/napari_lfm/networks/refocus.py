@@ -71,7 +71,8 @@ class _Decoding(nn.Module):
         with torch.no_grad():
             self.second.weight.mul_(0.2)
             self.turn.weight.mul_(0.3)
-            self.turn.bias.zero_()
+        assert self.turn.bias is not None
+        nn.init.zeros_(self.turn.bias)
 
     def forward(
         self,
@@ -132,11 +133,14 @@ class RefocusNet(nn.Module):
         self.leave = nn.Conv2d(widths[0], folded * len(HEADS), 3, padding=1)
         # image and guesses go past the network too, in shares that the distance decides
         self.mix = nn.Conv2d(_CODE, len(HEADS) * (1 + self.physics), 1)
+        start = torch.tensor([0, self.physics])  # the wide-field head begins with image and matched filter
         with torch.no_grad():
             self.leave.weight.mul_(0.3)
             self.mix.weight.mul_(0.1)
-            self.mix.bias.zero_()
-            self.mix.bias[[0, self.physics]] = 0.5
+        assert self.mix.bias is not None
+        nn.init.zeros_(self.mix.bias)
+        with torch.no_grad():
+            self.mix.bias.index_fill_(0, start, 0.5)
 
     @property
     def multiple(self) -> int:
@@ -169,7 +173,7 @@ class RefocusNet(nn.Module):
             levels.append(x)
         out = [functional.pixel_unshuffle(root, _FOLD)]
         for level, block in zip(levels, self.up, strict=True):
-            out += [block.of_encoder(level), level]
+            out += [block.of_encoder(level), level]  # type: ignore[operator]
         return out
 
     def decode(
@@ -196,7 +200,7 @@ class RefocusNet(nn.Module):
         passed = encoded[0].expand(count, -1, -1, -1)[:, None]
         if physics is not None:
             fine = functional.pixel_unshuffle(physics, _FOLD)
-            passed = torch.cat([passed, fine.unflatten(1, (self.physics, _FOLD**2))], 1)
+            passed = torch.cat([passed, fine.reshape(count, self.physics, _FOLD**2, *fine.shape[2:])], 1)
             guesses[0] = fine
             coarse = functional.avg_pool2d(physics, _FOLD)
             for level in range(1, min(3, len(guesses))):
@@ -205,12 +209,18 @@ class RefocusNet(nn.Module):
         x: torch.Tensor | None = None
         for level in reversed(range(len(self.widths))):
             kept, straight = encoded[1 + 2 * level], encoded[2 + 2 * level]
-            code = codes if uniform or level == 0 else functional.adaptive_avg_pool2d(codes, kept.shape[2:])
+            code = (
+                codes
+                if uniform or level == 0
+                else functional.adaptive_avg_pool2d(codes, (kept.shape[2], kept.shape[3]))
+            )
             x = self.up[level](kept, straight, x, guesses[level], code)
         assert x is not None
-        shares = self.mix(codes).unflatten(1, (len(HEADS), 1 + self.physics))
+        shares = self.mix(codes)
+        shares = shares.reshape(count, len(HEADS), -1, *shares.shape[2:])
         past = torch.stack([(shares[:, h, :, None] * passed).sum(1) for h in range(len(HEADS))], 1)
-        return functional.pixel_shuffle(self.leave(x) + past.flatten(1, 2), _FOLD)
+        out: torch.Tensor = functional.pixel_shuffle(self.leave(x) + past.flatten(1, 2), _FOLD)
+        return out
 
     def forward(
         self, image: torch.Tensor, condition: torch.Tensor, physics: torch.Tensor | None
@@ -222,7 +232,8 @@ class RefocusNet(nn.Module):
 def signed_root(values: torch.Tensor) -> torch.Tensor:
     """Return ``sign(v) sqrt|v|``, its slope finite at 0."""
     small = 1e-3
-    return torch.sign(values) * ((values.abs() + small).sqrt() - small**0.5)
+    out: torch.Tensor = torch.sign(values) * ((values.abs() + small).sqrt() - small**0.5)
+    return out
 
 
 def conditions(

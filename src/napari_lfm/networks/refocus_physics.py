@@ -59,7 +59,8 @@ class RefocusPhysics:
         self.margin = margin_px
         self.padded = self.size
         if margin_px:
-            self.padded = tuple(next_fast_len(n + 2 * margin_px, real=True) for n in self.size)  # type: ignore[assignment]
+            rows_padded, columns_padded = (next_fast_len(n + 2 * margin_px, real=True) for n in self.size)
+            self.padded = (int(rows_padded), int(columns_padded))
             rows, columns = (
                 mirrored(n, m, margin_px).to(image.device)
                 for n, m in zip(self.size, self.padded, strict=True)
@@ -80,7 +81,8 @@ class RefocusPhysics:
         parts.append(transfer * self.spectrum)
         made = torch.fft.irfft2(torch.stack(parts, 1), self.padded)
         m, (rows, columns) = self.margin, self.size
-        return made[..., m : m + rows, m : m + columns]
+        out: torch.Tensor = made[..., m : m + rows, m : m + columns]
+        return out
 
     def channels(self, z_um: Sequence[float] | np.ndarray) -> torch.Tensor:
         """Return the guesses as the network sees them."""

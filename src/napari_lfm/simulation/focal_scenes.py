@@ -36,7 +36,11 @@ def bead_field(box: Box, rng: np.random.Generator) -> Scene:
     area = float(box.size_um[1:].prod())
     count = max(3, int(np.exp(rng.uniform(*np.log(PER_1000_UM2))) * area / 1000))
     one = float(np.exp(rng.uniform(*np.log(BEAD_UM))))
-    sizes = np.exp(rng.uniform(*np.log(BEAD_UM), count)) if rng.random() < 0.3 else np.full(count, one)
+    sizes = (
+        np.exp(rng.uniform(np.log(BEAD_UM[0]), np.log(BEAD_UM[1]), count))
+        if rng.random() < 0.3
+        else np.full(count, one)
+    )
     light = np.exp(rng.uniform(0, 1) * rng.normal(size=count))
     # a field of beads is often a layer or two
     places = box.sample(rng, count)
@@ -85,9 +89,7 @@ def worm(box: Box, rng: np.random.Generator) -> Scene:
             )
             points.append(_vector(place))
         glow = float(np.exp(rng.uniform(np.log(0.003), np.log(0.08))))
-        shapes.append(
-            Tube(tuple(_vector(p) for p in track), (girth,) * len(track), brightness=glow)
-        )
+        shapes.append(Tube(tuple(_vector(p) for p in track), (girth,) * len(track), brightness=glow))
     return Scene(tuple(shapes), ("worm",), tuple(points))
 
 
@@ -139,7 +141,9 @@ _KINDS: dict[str, Callable[[Box, np.random.Generator], Scene]] = {
 
 def focal_scene(box: Box, rng: np.random.Generator) -> Scene:
     """Return a random specimen of the training families, now and then two kinds together."""
-    names = list(rng.choice(list(_KINDS), 2 if rng.random() < 0.15 else 1, replace=False, p=[0.3, 0.45, 0.25]))
+    names = list(
+        rng.choice(list(_KINDS), 2 if rng.random() < 0.15 else 1, replace=False, p=[0.3, 0.45, 0.25])
+    )
     out = Scene(())
     for name in names:
         out = out + _KINDS[str(name)](box, rng)

@@ -64,9 +64,7 @@ class FocalSettings:
     def grid(self, optics: DefocusOptics) -> Grid:
         """Return the voxels of the specimen; a step of the focus drive is longer in the sample."""
         step = self.step_um * optics.drive_ratio
-        return Grid.centred(
-            (self.object_planes, *self.shape[1:]), (step, self.pixel_um, self.pixel_um)
-        )
+        return Grid.centred((self.object_planes, *self.shape[1:]), (step, self.pixel_um, self.pixel_um))
 
 
 @dataclass(frozen=True)
@@ -154,9 +152,7 @@ def image_focal_stack(
     )
 
 
-def _transfer(
-    table: TransferTable, kind: str, shifts: np.ndarray, settings: FocalSettings
-) -> torch.Tensor:
+def _transfer(table: TransferTable, kind: str, shifts: np.ndarray, settings: FocalSettings) -> torch.Tensor:
     """Return transfer functions (plane differences in FFT order, y, x); pixels are averaged already."""
     most = settings.shape[0] + settings.beyond
     planes = table.planes(

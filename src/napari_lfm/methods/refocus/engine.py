@@ -100,9 +100,7 @@ class Refocuser:
     def physics(self) -> RefocusPhysics:
         """What defocus does to this image."""
         if self._physics is None:
-            self._physics = RefocusPhysics(
-                self.domain.optics, self.pixel_um, self.limit_um, self.scaled
-            )
+            self._physics = RefocusPhysics(self.domain.optics, self.pixel_um, self.limit_um, self.scaled)
         return self._physics
 
     def plane(self, z_um: float, region: Region | None = None) -> Refocused:
@@ -157,8 +155,7 @@ class Refocuser:
             clipped = np.ascontiguousarray(clipped[around])
         guesses = self._guesses(clipped, around)
         index = [
-            mirrored(n, m, 0).to(self.device)
-            for n, m in zip(guesses.shape[1:], (rows, columns), strict=True)
+            mirrored(n, m, 0).to(self.device) for n, m in zip(guesses.shape[1:], (rows, columns), strict=True)
         ]
         guesses = guesses[:, index[0]][:, :, index[1]]
         heights = torch.from_numpy(clipped).to(self.device)

@@ -1,0 +1,108 @@
+"""The engine that a slider drives: parts, tiles, surfaces and scale agree; bad images are refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from napari_lfm.core.problems import RequestError
+from napari_lfm.methods.refocus import engine
+from napari_lfm.methods.refocus.card import RefocusDomain
+from napari_lfm.methods.refocus.engine import Refocuser
+from napari_lfm.networks.refocus import RefocusNet
+from napari_lfm.optics.defocus import DefocusOptics
+
+DOMAIN = RefocusDomain(DefocusOptics(), 0.325, 4.0, 0.5)
+
+
+@pytest.fixture(scope="module")
+def net() -> RefocusNet:
+    torch.manual_seed(0)
+    return RefocusNet(widths=(4, 6), bands=(4,)).eval()
+
+
+@pytest.fixture(scope="module")
+def image() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return (100 + 400 * rng.random((90, 131)) ** 8).astype(np.uint16)
+
+
+def opened(net: RefocusNet, image: np.ndarray) -> Refocuser:
+    return Refocuser(net, DOMAIN, image, 0.325)
+
+
+def test_plane_has_the_shape_and_units_of_the_image(net: RefocusNet, image: np.ndarray) -> None:
+    made = opened(net, image).plane(2.0)
+    assert made.widefield.shape == made.confocal.shape == made.beyond.shape == image.shape
+    assert made.widefield.dtype == np.float32 and made.widefield.min() >= 0
+    assert not made.beyond.any()
+
+
+def test_brightness_and_offset_of_the_camera_do_not_matter(net: RefocusNet, image: np.ndarray) -> None:
+    one = opened(net, image).plane(2.0).widefield
+    other = opened(net, image.astype(np.float64) * 7 + 1000).plane(2.0).widefield
+    np.testing.assert_allclose(other, 7 * one, rtol=1e-3, atol=0.5)
+
+
+def test_a_region_is_a_part_of_the_whole(net: RefocusNet, image: np.ndarray) -> None:
+    whole, part = opened(net, image).plane(-1.5), opened(net, image).plane(-1.5, (20, 30, 61, 97))
+    np.testing.assert_allclose(part.widefield, whole.widefield[20:61, 30:97], rtol=1e-3, atol=0.05)
+
+
+def test_tiles_make_the_whole(net: RefocusNet, image: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = opened(net, image).plane(1.0).confocal
+    monkeypatch.setattr(engine, "_TILE_PX", 48)
+    np.testing.assert_allclose(opened(net, image).plane(1.0).confocal, whole, rtol=1e-3, atol=0.05)
+
+
+def test_surfaces_follow_their_heights(net: RefocusNet, image: np.ndarray) -> None:
+    taken = opened(net, image)
+    flat = taken.surface(np.full(image.shape, 1.0, np.float32)).widefield
+    # a level of the guesses: nothing is interpolated
+    np.testing.assert_allclose(flat, taken.plane(1.0).widefield, rtol=1e-3, atol=0.05)
+    ramp = np.broadcast_to(np.linspace(-5, 5, image.shape[1], dtype=np.float32), image.shape)
+    made = taken.surface(ramp)
+    np.testing.assert_array_equal(made.beyond, np.abs(ramp) > 4.0 * (1 + 1e-6))
+    assert np.isfinite(made.widefield).all()
+
+
+def test_far_beyond_the_range_is_as_at_its_limit(net: RefocusNet, image: np.ndarray) -> None:
+    taken = opened(net, image)
+    far, limit = taken.plane(50.0), taken.plane(taken.limit_um)
+    np.testing.assert_array_equal(far.widefield, limit.widefield)
+    assert far.beyond.all() and limit.beyond.all()
+
+
+def test_a_stack_that_explains_the_image(net: RefocusNet) -> None:
+    """The true confocal stack of simulated beads gives back the image through the engine too."""
+    from napari_lfm.simulation.focal_scenes import bead_field
+    from napari_lfm.simulation.focal_stacks import FocalSettings, focal_stack
+
+    settings = FocalSettings(shape=(33, 128, 128), step_um=0.25, beyond=0)
+    made = focal_stack(settings, DOMAIN.optics, 5, bead_field)
+    wanted = made.widefield[16].numpy()
+    taken = opened(net, wanted)
+    z = (np.arange(33) - 16) * 0.25
+    seen = taken.expected(made.confocal.numpy(), z)
+    middle = np.s_[24:-24, 24:-24]
+    assert np.corrcoef(seen[middle].ravel(), wanted[middle].ravel())[0, 1] > 0.97
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        (np.zeros((1, 1)), "cannot be refocused"),
+        (np.zeros((3, 8, 8)), "cannot be refocused"),
+        (np.full((8, 8), np.nan), "no numbers"),
+        (np.ones((8, 8)), "dark"),
+    ],
+)
+def test_refuses_what_is_no_image(net: RefocusNet, bad: np.ndarray, says: str) -> None:
+    with pytest.raises(RequestError, match=says):
+        opened(net, bad)
+
+
+def test_the_smallest_images(net: RefocusNet) -> None:
+    made = opened(net, np.array([[1.0, 2.0], [3.0, 9.0]])).plane(1.0)
+    assert made.widefield.shape == (2, 2) and np.isfinite(made.widefield).all()

@@ -1,0 +1,156 @@
+"""Training of virtual refocusing: it learns, repeats, and draws what it should."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from napari_lfm.core.problems import RequestError
+from napari_lfm.optics.defocus import DefocusOptics
+from napari_lfm.simulation.focal_stacks import FocalSettings
+from napari_lfm.training.focal_pairs import OpticsSpread, RecordedFocal, SimulatedFocal, recorded
+from napari_lfm.training.refocus import RefocusPlan, RefocusTask
+from napari_lfm.training.task import numpy_rng
+
+TINY = {"widths": (4, 6), "bands": (4,)}
+SPREAD = OpticsSpread(variants=1)
+
+
+@pytest.fixture(scope="module")
+def source() -> SimulatedFocal:
+    settings = FocalSettings(shape=(9, 64, 64), step_um=0.5, beyond=1)
+    made = SimulatedFocal(settings, spread=SPREAD, pool=2, fresh_every=1000, validation_stacks=1)
+    for _ in made.prepare():
+        pass
+    return made
+
+
+def plan(**changes: object) -> RefocusPlan:
+    values: dict[str, object] = {"network": TINY, "range_um": 2.0, "patch_px": 48, "planes": 3}
+    return RefocusPlan(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_learns(source: SimulatedFocal) -> None:
+    task = RefocusTask(source, plan(consistency=0.0))
+    optimiser = torch.optim.Adam(task.modules["network"].parameters(), 3e-3)
+    batches = [task.batch(k) for k in range(4)]
+    losses = []
+    for _ in range(10):
+        total = torch.stack([task.loss("generator", b)["loss"] for b in batches]).mean()
+        optimiser.zero_grad()
+        total.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        losses.append(float(total.detach()))
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_batches_repeat(source: SimulatedFocal) -> None:
+    one, two = (RefocusTask(source, plan(), seed=3).batch(5) for _ in range(2))
+    assert one.keys() == two.keys()
+    for key, value in one.items():
+        torch.testing.assert_close(value, two[key])
+
+
+def test_consistency_is_asked_for_over_the_whole_range(source: SimulatedFocal) -> None:
+    task = RefocusTask(source, plan(consistency_every=2))
+    whole, part = task.batch(0), task.batch(1)
+    z = whole["z_um"][0]
+    assert float(z[0]) == -2.0 and float(z[-1]) == 2.0 and "reblur" in whole and "reblur" not in part
+    terms = task.loss("generator", whole)
+    assert float(terms["consistency"]) > 0 and torch.isfinite(terms["loss"])
+    assert "consistency" not in task.loss("generator", part)
+    # planes that no stack has are not compared
+    assert whole["valid"].sum() < whole["valid"].numel()
+
+
+def test_targets_are_the_planes_that_were_asked_for(source: SimulatedFocal) -> None:
+    """At distance 0 the wanted plane is the image itself but for its noise."""
+    task = RefocusTask(source, plan(consistency=0.0, planes=9))
+    for index in range(6):
+        batch = task.batch(index)
+        k = int((batch["z_um"][0] == 0).nonzero()[0, 0])
+        image, same = batch["image"][0, 0, 0].clamp(min=0), batch["wanted"][0, k, 0]
+        others = [
+            float((image - batch["wanted"][0, n, 0]).abs().mean())
+            for n in range(len(batch["z_um"][0]))
+            if n != k
+        ]
+        assert float((image - same).abs().mean()) < min(others)
+
+
+def test_discriminator_and_generator_both_learn(source: SimulatedFocal) -> None:
+    task = RefocusTask(source, plan(adversarial=True))
+    assert [p.name for p in task.phases] == ["generator", "discriminator"]
+    for phase in task.phases:
+        for module in task.modules.values():
+            module.zero_grad()
+        terms = task.loss(phase.name, task.batch(2))
+        terms["loss"].backward()  # type: ignore[no-untyped-call]
+        assert "lsgan" in terms
+        for name in phase.modules:
+            assert any(
+                float(p.grad.abs().sum()) > 0 for p in task.modules[name].parameters() if p.grad is not None
+            )
+
+
+def test_validation_scores_input_and_network(source: SimulatedFocal) -> None:
+    task = RefocusTask(source, plan())
+    with torch.no_grad():
+        made = task.validate(task.modules)
+    assert {"psnr_db", "input_db", "confocal_db"} <= set(made.values)
+    assert np.isfinite(made.score) and made.images["truth"].shape == made.images["network"].shape
+
+
+def test_noise_follows_the_light(source: SimulatedFocal) -> None:
+    data = source.validation()[0]
+    bright = recorded(data, 4, np.random.default_rng(0), jitter=False, electrons=1e5)
+    dim = recorded(data, 4, np.random.default_rng(0), jitter=False, electrons=50.0)
+    clean = (data.widefield[4].float() - bright.low) / bright.span
+    assert float((bright.image - clean).abs().mean()) < 0.2 * float(
+        (dim.image * dim.span + dim.low - data.widefield[4].float()).abs().mean() / bright.span
+    )
+
+
+def test_pool_gets_fresh_specimens() -> None:
+    settings = FocalSettings(shape=(3, 32, 32), step_um=0.5, beyond=0)
+    source = SimulatedFocal(settings, spread=SPREAD, pool=2, fresh_every=5, validation_stacks=1)
+    first = source.at(0, 0)
+    assert source.at(0, 4) is not None and source.at(0, 10).name != first.name
+    rng = numpy_rng(0, 0)
+    assert source.data(0, rng).name.startswith("focal-0-")
+
+
+class TestRecorded:
+    def stack(self) -> np.ndarray:
+        return np.random.default_rng(0).random((6, 40, 200)).astype(np.float32) * 100
+
+    def test_last_columns_are_only_validated_on(self) -> None:
+        source = RecordedFocal([("mine", self.stack())], DefocusOptics(), 0.325, 0.5)
+        assert source.data(0, np.random.default_rng(0)).columns == (0, 160)
+        assert source.validation()[0].columns == (160, 200)
+        task = RefocusTask(source, plan(range_um=2.0, patch_px=32))
+        batch = task.batch(1)
+        assert batch["known"][0].tolist() == [1.0, 0.0]  # no confocal stack: that head is not trained
+        assert torch.isfinite(task.loss("generator", batch)["loss"])
+        with torch.no_grad():
+            assert np.isfinite(task.validate(task.modules).score)
+
+    @pytest.mark.parametrize(
+        ("bad", "says"),
+        [
+            (np.ones((3, 64, 64)), "focal stack"),
+            (np.ones((9, 8, 8)), "focal stack"),
+            (np.full((9, 64, 128), np.nan), "no numbers"),
+            (np.ones((9, 64, 128)), "dark"),
+        ],
+    )
+    def test_refuses(self, bad: np.ndarray, says: str) -> None:
+        with pytest.raises(RequestError, match=says):
+            RecordedFocal([("bad", bad)], DefocusOptics(), 0.325, 0.5)
+
+    def test_refuses_another_confocal_stack(self) -> None:
+        with pytest.raises(RequestError, match="Register"):
+            RecordedFocal(
+                [("mine", self.stack())], DefocusOptics(), 0.325, 0.5, confocal=[np.ones((6, 40, 100))]
+            )
