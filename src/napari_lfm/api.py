@@ -368,7 +368,7 @@ def read_input(
     if method.input_kind == "lightfield" and array.ndim == 4:
         return xr.DataArray(array, dims=("v", "u", "t", "s"), name=name)
     dims = {2: "yx", 3: "zyx" if method.input_kind == "stack" else "tyx"}.get(array.ndim)
-    if axes is not None and method.input_kind == "stack" and name == "image":
+    if axes is not None and method.input_kind != "lightfield" and name == "image":
         from napari_lfm.io.axes import parse_axes
 
         dims = "".join(parse_axes(axes, array.shape, "the array"))

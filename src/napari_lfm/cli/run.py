@@ -192,6 +192,7 @@ def _spare_inputs(wish: Wish, output: Path) -> None:
     from napari_lfm.core.problems import RequestError
 
     given = [wish.image, *(wish.keywords.get(name) for name in ("white", "dark", "psf"))]
+    given += [value for name, value in wish.parameters.items() if name.endswith("_file")]
     if output.exists() and any(p is not None and Path(p).exists() and output.samefile(p) for p in given):
         raise RequestError(
             f"The result would overwrite {output}, which it is made from.", "Give another output with -o."

@@ -114,6 +114,7 @@ def _registry() -> dict[str, str]:
         "deconvolve-widefield": "napari_lfm.methods.deconvolve_widefield:DeconvolveWidefield",
         "lfmnet": "napari_lfm.methods.lfmnet:Lfmnet",
         "localize": "napari_lfm.methods.localize:Localize",
+        "refocus": "napari_lfm.methods.refocus.method:Refocus",
         "wfcon": "napari_lfm.methods.wfcon:Wfcon",
     }
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from napari_lfm.methods.refocus.engine import Refocuser
 
 Deconvolution = Literal["wiener", "richardson-lucy"]
+LEVELS = 20
+"""Planes from the image to the end of the trained range that a surface is mixed from."""
 _LEAST_NOISE, _MOST_NOISE = 1e-4, 0.1
 
 
@@ -89,3 +91,32 @@ def _richardson_lucy(
     for _ in range(iterations):
         x = x * blurred(image / blurred(x).clamp(min=floor)).clamp(min=0)
     return x
+
+
+def deconvolved_surface(
+    refocuser: Refocuser, height_um: np.ndarray, kind: Deconvolution = "wiener", iterations: int = 20
+) -> np.ndarray:
+    """Return `deconvolved` pixel by pixel at its height, mixed from planes `LEVELS` to the range.
+
+    Parameters
+    ----------
+    refocuser : Refocuser
+    height_um : ndarray, shape (y, x) or (1, 1)
+    kind, iterations
+        See `deconvolved`.
+
+    Returns
+    -------
+    ndarray, shape (y, x), float32
+    """
+    if height_um.size == 1:
+        return deconvolved(refocuser, float(height_um.flat[0]), kind, iterations)
+    step = refocuser.domain.range_um / LEVELS
+    limit = refocuser.limit_um
+    place = np.clip(np.asarray(height_um, np.float32), -limit, limit) / step
+    out = np.zeros(refocuser.shape, np.float32)
+    for level in range(int(np.floor(place.min())), int(np.ceil(place.max())) + 1):
+        share = np.maximum(1 - np.abs(place - level), 0)
+        if share.any():
+            out += share * deconvolved(refocuser, level * step, kind, iterations)
+    return out
