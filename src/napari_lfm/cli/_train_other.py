@@ -1,4 +1,4 @@
-"""``napari-lfm train localize`` and ``wfcon``: CISTA-net for a microscope, WFCON-Net on pairs of stacks."""
+"""``napari-lfm train localize``, ``wfcon`` and ``refocus``: for emitters, stacks, and single images."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from napari_lfm.core.problems import RequestError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from napari_lfm.core.problems import Problem
     from napari_lfm.training.events import Validated
 
 _LENGTH = ("minutes", "steps")
@@ -64,6 +65,20 @@ def trainer_of(method: str) -> Trainer:
             shown,
             _foresee_wfcon,
         )
+    if method == "refocus":
+        from napari_lfm.methods import train_refocus as r
+
+        shown = [("refocused", "psnr_db", "{:.2f} dB"), ("as it was", "input_db", "{:.2f} dB")]
+        shown.append(("confocal", "confocal_db", "{:.2f} dB"))
+        return Trainer(
+            method,
+            r.make_refocus_wish,
+            r.recorded_refocus_wish,
+            r.refocus_folder,
+            r.run_refocus_training,
+            shown,
+            _foresee_refocus,
+        )
     from napari_lfm.methods import train_localize as t
 
     shown = [("found", "hits", "{:.1%}"), ("depth", "rmse_z_um", "{:.2f} um rms")]
@@ -78,20 +93,31 @@ def trainer_of(method: str) -> Trainer:
 
 
 def _foresee_wfcon(wish: Any) -> list[str]:
-    from napari_lfm.core.problems import raise_for
     from napari_lfm.methods.wfcon_check import check_wfcon, estimate_wfcon
     from napari_lfm.methods.wfcon_survey import Survey, survey_folder
 
     survey = None
     if wish.pairs:
         survey = next(s for s in survey_folder(wish.pairs, wish.voxel_um) if isinstance(s, Survey))
-    problems = check_wfcon(wish, survey)
+    return [*_notes(check_wfcon(wish, survey)), *estimate_wfcon(wish, survey).sentences]
+
+
+def _foresee_refocus(wish: Any) -> list[str]:
+    from napari_lfm.methods.train_refocus_check import check_refocus, estimate_refocus
+
+    return [*_notes(check_refocus(wish)), *estimate_refocus(wish).sentences]
+
+
+def _notes(problems: list[Problem]) -> list[str]:
+    """Return what should be known before the start; raise where it cannot start."""
+    from napari_lfm.core.problems import raise_for
+
     notes = [f"Note: {p}" for p in problems if p.severity != "error"]
     if any(p.severity == "error" for p in problems):
         for note in notes:
             say(note)
     raise_for(problems)
-    return [*notes, *estimate_wfcon(wish, survey).sentences]
+    return notes
 
 
 def train_other(
@@ -142,7 +168,11 @@ def train_other(
             if isinstance(event, Validated):
                 best = event if event.best_step == event.step else best
                 line.end()
-                shown = [f"{name} {form.format(event.values[key])}" for name, key, form in trainer.shown]
+                shown = [
+                    f"{name} {form.format(event.values[key])}"
+                    for name, key, form in trainer.shown
+                    if key in event.values
+                ]
                 say(f"Step {event.step}: {', '.join(shown)}")
             elif isinstance(event, Progress):
                 if isinstance(event, PairLeftOut):  # must not be overwritten by the next line
@@ -227,7 +257,7 @@ def _answer(
         say(last.result.sentence)
         data |= {"reason": last.result.reason, "steps": last.result.step, "training": str(last.folder)}
     if best is not None:
-        data |= {key: best.values[key] for _, key, _ in trainer.shown}
+        data |= {key: best.values[key] for _, key, _ in trainer.shown if key in best.values}
     if entry is None:
         say("No model was made: nothing was learned.")
         return Answer(data, "", 1)

@@ -1,4 +1,4 @@
-"""``napari-lfm train``: make a network for your own microscope, from its optics, or from pairs of stacks."""
+"""``napari-lfm train``: make a network for your own microscope, from its optics, or from stacks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from napari_lfm.methods.train_lfmnet import TrainedModel, TrainWish
     from napari_lfm.training.events import Validated
 
-TRAINABLE = ("lfmnet", "localize", "wfcon")
+TRAINABLE = ("lfmnet", "localize", "wfcon", "refocus")
 _LENGTH = ("minutes", "steps")
 _SCORES = (
     ("network", "psnr_db"),
@@ -29,7 +29,11 @@ _FIGURES = ("psnr_db", "pearson", "baseline_psnr_db", "rl5_psnr_db")
 
 @command
 def train(
-    method: Annotated[str, typer.Argument(help="Method to train: lfmnet, localize or wfcon.")],
+    method: Annotated[str, typer.Argument(help="Method to train: lfmnet, localize, wfcon or refocus.")],
+    stacks: Annotated[
+        list[Path] | None,
+        typer.Argument(help="refocus: focal stacks to train on [simulated specimens]."),
+    ] = None,
     microscope: Microscope = None,
     recipe: Annotated[
         Path | None, typer.Option("--recipe", help="YAML file with all settings; options count more.")
@@ -75,14 +79,36 @@ def train(
         bool | None, typer.Option("--register/--no-register", help="wfcon: register every pair [yes].")
     ] = None,
     voxel_um: Annotated[
-        str | None, typer.Option("--voxel-um", help="wfcon: voxel size Z,Y,X of the pairs, um.")
+        str | None, typer.Option("--voxel-um", help="wfcon, refocus: voxel size Z,Y,X of the stacks, um.")
     ] = None,
     vgg: Annotated[
         Path | None,
         typer.Option("--vgg", help="wfcon: weights of VGG16, npz or safetensors [torchvision's]."),
     ] = None,
     start_from: Annotated[
-        str | None, typer.Option("--start-from", help="wfcon: model to go on from, id or folder.")
+        str | None,
+        typer.Option("--start-from", help="wfcon, refocus: model to go on from, id or folder; or none."),
+    ] = None,
+    confocal: Annotated[
+        list[Path] | None,
+        typer.Option("--confocal", help="refocus: registered confocal stack, one for each; repeat it."),
+    ] = None,
+    na: Annotated[float | None, typer.Option("--na", help="refocus: numerical aperture.")] = None,
+    immersion_index: Annotated[
+        float | None, typer.Option("--immersion-index", help="refocus: air 1, water 1.333, oil 1.515.")
+    ] = None,
+    wavelength_um: Annotated[
+        float | None, typer.Option("--wavelength-um", help="refocus: of the fluorescence, um.")
+    ] = None,
+    range_um: Annotated[
+        float | None, typer.Option("--range-um", help="refocus: largest distance from the image, um.")
+    ] = None,
+    reverse: Annotated[
+        bool | None, typer.Option("--reverse", help="refocus: planes come in falling order.")
+    ] = None,
+    adversarial: Annotated[
+        bool | None,
+        typer.Option("--adversarial/--no-adversarial", help="refocus: against a discriminator, too [no]."),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the last training, with more minutes or steps.")
@@ -98,11 +124,16 @@ def train(
 ) -> Answer:
     """Train a network for your microscope; Ctrl-C stops and keeps the best so far, --resume goes on."""
     _refuse_untrainable(method)
-    stacks: dict[str, Any] = {
+    of_pairs: dict[str, Any] = {
         "--pairs": pairs, "--register": register, "--voxel-um": voxel_um,
         "--vgg": vgg, "--start-from": start_from,
     }  # fmt: skip
-    if method in ("localize", "wfcon"):
+    focal: dict[str, Any] = {
+        "STACKS": stacks or None, "--confocal": confocal or None, "--na": na,
+        "--immersion-index": immersion_index, "--wavelength-um": wavelength_um, "--range-um": range_um,
+        "--reverse": reverse, "--adversarial": adversarial,
+    }  # fmt: skip
+    if method in ("localize", "wfcon", "refocus"):
         from napari_lfm.cli._train_other import train_other
 
         named = {
@@ -115,13 +146,18 @@ def train(
             "--raw": raw, "--white": white, "--dark": dark, "--compare": compare,
         }  # fmt: skip
         lenslets = ("n_pixels", "z_min_um", "z_max_um", "z_step_um")
-        if method == "wfcon":
+        if method != "localize":
             others |= {"--" + k.replace("_", "-"): named.pop(k) for k in lenslets}
-            named |= _stack_entries(stacks)
+        if method == "wfcon":
+            named |= _stack_entries(of_pairs)
+            others |= focal
+        elif method == "refocus":
+            others |= {k: v for k, v in of_pairs.items() if k not in ("--voxel-um", "--start-from")}
+            named |= _focal_entries(focal, voxel_um, start_from)
         else:
-            others |= stacks
+            others |= of_pairs | focal
         return train_other(method, named, others, settings or [], recipe, resume, folder, output)
-    _refuse_stack_options(stacks)
+    _refuse_stack_options(of_pairs | focal)
     from napari_lfm.core.problems import raise_for
     from napari_lfm.methods.train_lfmnet import check_training, estimate_training, run_training
 
@@ -161,6 +197,8 @@ def _refuse_untrainable(method: str) -> None:
     from napari_lfm.core.problems import RequestError
     from napari_lfm.methods.base import get_method
 
+    if method in TRAINABLE:
+        return
     known = get_method(method)  # an unknown name gets its own answer first
     if known.id not in TRAINABLE:
         raise RequestError(
@@ -179,6 +217,24 @@ def _stack_entries(stacks: dict[str, Any]) -> dict[str, Any]:
     if out["voxel_um"] is not None:
         out["voxel_um"] = numbers(out["voxel_um"], 3, "voxel size", "0.3,0.1,0.1")
     return out
+
+
+def _focal_entries(focal: dict[str, Any], voxel_um: str | None, start_from: str | None) -> dict[str, Any]:
+    """Return what the options about focal stacks say, by the names of the wish."""
+    from napari_lfm.cli._console import numbers
+    from napari_lfm.core.problems import RequestError
+
+    out = {k.lower().removeprefix("--").replace("-", "_"): v for k, v in focal.items()}
+    for name in ("stacks", "confocal"):
+        out[name] = None if out[name] is None else [str(p) for p in out[name]]
+    if voxel_um is not None:
+        step, rows, columns = numbers(voxel_um, 3, "voxel size", "0.5,0.325,0.325")
+        if rows != columns:
+            raise RequestError(
+                f"Pixels of {rows:g} x {columns:g} um are no squares.", "Resample the stack first."
+            )
+        out |= {"step_um": step, "pixel_um": columns}
+    return {**out, "start_from": start_from}
 
 
 def _refuse_stack_options(stacks: dict[str, Any]) -> None:

@@ -114,7 +114,7 @@ def _notes(wish: RefocusWish, has_confocal: bool) -> str:
         lowest, highest = spread_of(wish).depth_um
         return (
             "Trained on simulated specimens only. Without spherical aberration one image cannot tell +z from "
-            f"-z. Simulated: {a['lowest']:+.3f} to {a['highest']:+.3f} waves rms (stated: {a['stated']:+.3f}; "
+            f"-z. Simulated: {a['lowest']:+.3f} to {a['highest']:+.3f} waves rms (stated {a['stated']:+.3f}; "
             "+ as in a specimen of higher index than the immersion, - of lower), from specimens "
             f"{lowest:.3g} to {highest:.3g} um below the coverslip. With the other sign it takes +z for -z."
         )
@@ -122,8 +122,8 @@ def _notes(wish: RefocusWish, has_confocal: bool) -> str:
     way = "falls" if wish.reverse else "rises"
     text = (
         f"Learned from {count}: compare with a stack of another. z is of the focus drive, + as the planes' "
-        f"index {way} in the stack. The stated optics have a spherical aberration of {a['stated']:+.3f} waves "
-        "rms; the stack's own was learned."
+        f"index {way} in the stack. The stated optics have {a['stated']:+.3f} waves rms of spherical "
+        "aberration; the stack's own was learned."
     )
     if not has_confocal:
         text += " The confocal head saw no confocal stack: only that its stack, blurred, gives the image."

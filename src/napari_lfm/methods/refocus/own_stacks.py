@@ -151,15 +151,25 @@ def checked_stack(
     return wide, other
 
 
-def _values(name: str, image: xr.DataArray, pixel_um: float, step_um: float) -> np.ndarray:
-    image = _plain(name, image)
-    found = size_of(name, image)
-    if found.shape[0] < LEAST_PLANES:
+def checked_size(name: str, size: StackSize, pixel_um: float, step_um: float, least_px: int = 1) -> None:
+    """Refuse a stack that is too small, or of other sizes than the training's.
+
+    Raises
+    ------
+    RequestError
+    """
+    planes, rows, columns = size.shape
+    if planes < LEAST_PLANES:
         raise RequestError(
-            f"'{name}' has {found.shape[0]} planes.",
+            f"'{name}' has {planes} plane{'s' if planes > 1 else ''}.",
             f"A focal stack to train on has {LEAST_PLANES} or more, on both sides of what is in focus.",
         )
-    for what, own, wanted in (("planes", found.step_um, step_um), ("pixels", found.pixel_um, pixel_um)):
+    if rows < least_px or columns < 3 * least_px:
+        raise RequestError(
+            f"'{name}' has planes of {rows} x {columns} pixels: too few to train on.",
+            f"Give {least_px} x {3 * least_px} pixels or more.",
+        )
+    for what, own, wanted in (("planes", size.step_um, step_um), ("pixels", size.pixel_um, pixel_um)):
         if own > 0 and abs(own / wanted - 1) > SAME_SIZE:
             far = "apart" if what == "planes" else "wide"
             raise RequestError(
@@ -167,6 +177,11 @@ def _values(name: str, image: xr.DataArray, pixel_um: float, step_um: float) -> 
                 "Give the sizes that the file says, or mend them in it; stacks that are trained on together "
                 "have the same.",
             )
+
+
+def _values(name: str, image: xr.DataArray, pixel_um: float, step_um: float) -> np.ndarray:
+    image = _plain(name, image)
+    checked_size(name, size_of(name, image), pixel_um, step_um)
     # a mirrored layer is turned round: its coordinates rise then
     falling = [d for d, v in spacing_of(image).items() if v < 0]
     if falling:
