@@ -34,6 +34,8 @@ FIT_WORDS: dict[Verdict, str] = {
     "unknown": "",
 }
 _ORDER: tuple[Verdict, ...] = ("matches", "resample", "unchecked", "unknown", "refused", "remote", "broken")
+# without a microscope, fitting voxels still say more than others
+_STACK_ORDER: tuple[Verdict, ...] = ("matches", "unchecked", *_ORDER[1:2], *_ORDER[3:])
 _SOURCES = {"user": "your own", "bundled": "came with napari-lfm", "remote": "not on this machine yet"}
 _TIMES = "\N{MULTIPLICATION SIGN}"
 _EVEN = 0.01
@@ -104,7 +106,8 @@ def offers(
         seen.add(name)
         found.append(_offer(entry, key, microscope, n_pixels, fit))
     found.sort(key=lambda o: o.entry.preference, reverse=True)
-    found.sort(key=lambda o: _ORDER.index(o.verdict))
+    order = _ORDER if fit is None else _STACK_ORDER
+    found.sort(key=lambda o: order.index(o.verdict))
     return found
 
 
