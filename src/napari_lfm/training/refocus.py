@@ -295,6 +295,8 @@ class RefocusTask(BaseTask):
         reach = int(self.plan.range_um / data.step_um + 1e-6)
         offsets = np.unique([round(s * reach) for s in _VALIDATION_SHARES])
         offsets = offsets[(plane + offsets >= 0) & (plane + offsets < count)]
+        if not data.noise_free:  # of a recording the image itself would be its own target, noise and all
+            offsets = offsets[offsets != 0]
         z, at = offsets * data.step_um, plane + offsets
         multiple = self._multiple
         first, stop = data.columns or (0, data.widefield.shape[2])
