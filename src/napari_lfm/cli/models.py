@@ -20,7 +20,9 @@ def models(
     import_: Annotated[
         Path | None,
         typer.Option(
-            "--import", metavar="PATH", help="Add a model folder, a ZIP of one, or a model_<epoch> of LFMNet."
+            "--import",
+            metavar="PATH",
+            help="Add a model folder, a ZIP of one, a model_<epoch> of LFMNet, or a SavedModel of Deep-Z.",
         ),
     ] = None,
     id: Annotated[str | None, typer.Option("--id", help="With --import: give it this id.")] = None,
@@ -31,7 +33,7 @@ def models(
     microscope: Microscope = None,
     z_um: Annotated[
         tuple[float, float] | None,
-        typer.Option("--z-um", metavar="FIRST LAST", help="Of a model_<epoch>: its outer depths, um."),
+        typer.Option("--z-um", metavar="FIRST LAST", help="Its outer depths, um, where it does not say."),
     ] = None,
     input_max: Annotated[
         float | None,
@@ -133,6 +135,7 @@ def _show(id: str) -> Answer:
 
 def _import(path: Path, id: str | None, told: dict[str, Any]) -> Answer:
     from napari_lfm.core.problems import RequestError
+    from napari_lfm.networks.refocus_published import import_published, is_published
     from napari_lfm.networks.registry import import_model
 
     entry: ModelEntry | None = None
@@ -140,13 +143,11 @@ def _import(path: Path, id: str | None, told: dict[str, Any]) -> Answer:
         from napari_lfm.networks.lfmnet_checkpoint import import_checkpoint, is_checkpoint
 
         if is_checkpoint(path):
-            if told["microscope"] is not None:
-                from napari_lfm.optics.presets import load_microscope
-
-                told = {**told, "microscope": load_microscope(told["microscope"])}
-            entry = import_checkpoint(path, id, **told)
-            if entry.card.notes:
-                say(f"Note: {entry.card.notes}")
+            entry = import_checkpoint(path, id, **_with_microscope(told))
+    if is_published(path):
+        entry = import_published(path, id, **_optics_of(told))
+    if entry is not None and entry.card.notes:
+        say(f"Note: {entry.card.notes}")
     if entry is None:
         if any(value is not None for value in told.values()):
             raise RequestError(
@@ -155,6 +156,25 @@ def _import(path: Path, id: str | None, told: dict[str, Any]) -> Answer:
             )
         entry = import_model(path, id)
     return Answer(describe_model_entry(entry), f"Imported {entry.card.id} into {entry.folder}")
+
+
+def _with_microscope(told: dict[str, Any]) -> dict[str, Any]:
+    """Return what is told, the microscope by itself and not by its name."""
+    if told["microscope"] is None:
+        return told
+    from napari_lfm.optics.presets import load_microscope
+
+    return {**told, "microscope": load_microscope(told["microscope"])}
+
+
+def _optics_of(told: dict[str, Any]) -> dict[str, Any]:
+    """Return what is told of a published model for refocusing."""
+    from napari_lfm.core.problems import RequestError
+
+    if told["down"] is not None or told["input_max"] is not None:
+        raise RequestError("--down and --input-max belong to checkpoints of LFMNet.", "Leave them out.")
+    known = _with_microscope(told)
+    return {"microscope": known["microscope"], "z_um": known["z_um"]}
 
 
 def _delete(id: str) -> Answer:

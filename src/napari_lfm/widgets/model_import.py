@@ -77,7 +77,8 @@ def bring(
     Parameters
     ----------
     path : Path
-        A model folder, a ZIP file of one, or a checkpoint of the authors' LFMNet.
+        A model folder, a ZIP file of one, a checkpoint of the authors' LFMNet, or a SavedModel folder of the
+        authors of virtual refocusing.
     answers : dict, optional
         For a checkpoint: arguments of `import_checkpoint`.
     id : str, optional
@@ -95,6 +96,10 @@ def bring(
 
             if is_checkpoint(path):
                 return _asked(path) if answers is None else import_checkpoint(path, id, **answers)
+        from napari_lfm.networks.refocus_published import import_published, is_published
+
+        if is_published(path):
+            return import_published(path, id)
         from napari_lfm.networks.registry import import_model
 
         return import_model(path, id)

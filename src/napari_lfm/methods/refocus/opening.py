@@ -93,7 +93,12 @@ def open_refocuser(
         pixel_um = domain.pixel_um
     if network is None:
         network = registry.open_network(entry, pick_device(device))
-    return OpenedImage(Refocuser(network, domain, image, pixel_um, levels), pixel_um, factor, notes)
+    kind = Refocuser
+    if entry.card.architecture == "refocus-paper":
+        from napari_lfm.methods.refocus.published import PublishedRefocuser
+
+        kind = PublishedRefocuser
+    return OpenedImage(kind(network, domain, image, pixel_um, levels), pixel_um, factor, notes)
 
 
 def checked_image(image: np.ndarray) -> None:
