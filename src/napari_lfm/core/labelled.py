@@ -66,7 +66,7 @@ def spacing_of(image: xr.DataArray) -> dict[str, float]:
     for dim in image.dims:
         key = str(dim)
         kept = image.attrs.get("spacing", {})
-        if dim in image.coords and image.sizes[dim] > 1:
+        if dim in image.coords and image.sizes[dim] > 1 and image.coords[dim].dtype.kind in "iuf":
             values = image.coords[dim].values
             out[key] = float((values[-1] - values[0]) / (len(values) - 1))
         elif key in kept:
@@ -75,8 +75,9 @@ def spacing_of(image: xr.DataArray) -> dict[str, float]:
 
 
 def origin_of(image: xr.DataArray) -> dict[str, float]:
-    """Return the coordinate of index 0 of every dim that has coordinates."""
-    return {str(d): float(image.coords[d].values[0]) for d in image.dims if d in image.coords}
+    """Return the coordinate of index 0 of every dim that has coordinates, names of channels apart."""
+    placed = [d for d in image.dims if d in image.coords and image.coords[d].dtype.kind in "iuf"]
+    return {str(d): float(image.coords[d].values[0]) for d in placed}
 
 
 def affine_of(image: xr.DataArray) -> np.ndarray:

@@ -26,18 +26,8 @@ if TYPE_CHECKING:
 Step = tuple[int, int, str]
 
 
-def levels_of(frame: np.ndarray, domain: RefocusDomain, where: str = "") -> StackLevels | None:
-    """Return the grey values that become 0 and 1, None of a frame of one brightness.
-
-    Raises
-    ------
-    RequestError
-        If there are values that are no numbers.
-    """
-    if frame.dtype.kind == "f" and not np.isfinite(frame).all():
-        raise RequestError(
-            f"There are pixels that are NaN or infinite{where}.", "Replace them, or leave the frame out."
-        )
+def levels_of(frame: np.ndarray, domain: RefocusDomain) -> StackLevels | None:
+    """Return the grey values that become 0 and 1, None of a frame of one brightness."""
     try:
         return stack_levels(frame, domain.low_percentile, domain.high_percentile)
     except RequestError:
@@ -69,9 +59,21 @@ class Course:
         return "refocused" if self.plan.widefield else "confocal-like"
 
     def frame(self, t: int, c: int) -> np.ndarray:
-        """Return one image (y, x), in its own type."""
+        """Return one image (y, x), in its own type.
+
+        Raises
+        ------
+        RequestError
+            If there are values that are no numbers.
+        """
         chosen = self.image.isel({d: k for d, k in (("t", t), ("c", c)) if d in self.image.dims})
-        return np.asarray(chosen.transpose("y", "x").data)
+        out = np.asarray(chosen.transpose("y", "x").data)
+        if out.dtype.kind == "f" and not np.isfinite(out).all():
+            raise RequestError(
+                f"There are pixels that are NaN or infinite{self.place(t, c)}.",
+                "Replace them, or leave the frame out.",
+            )
+        return out
 
     def place(self, t: int, c: int) -> str:
         """Return which frame and channel that is, in words, nothing where there is one only."""
@@ -187,7 +189,7 @@ class Course:
             origin["z"] = float(z[0])
         spacing = {d: s for d, s in spacing.items() if d in dims}
         out = labelled(values.reshape([sizes[d] for d in dims]), dims, spacing, origin, name)
-        for d in ("t", "c"):
+        for d in ("t", "c", "y", "x") if plan.pixels.factor == 1 else ("t", "c"):
             if d in image.coords and d in dims:
                 out = out.assign_coords({d: image.coords[d][: sizes[d]]})
         if "affine_um" in image.attrs and not has_z and plan.pixels.factor == 1:

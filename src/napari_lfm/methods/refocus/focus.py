@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Head = Literal["confocal", "widefield"]
 _NEIGHBOURHOOD_PX = 2.0
+_FILL_PX = 6.0
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class ExtendedFocus:
     image : ndarray, float32, shape (y, x)
         Grey values above the dark level.
     height_um : ndarray, float32, shape (y, x)
-        Where that was in focus, between planes by a parabola.
+        Where that was in focus, between planes by a parabola; the less certain, the more it is its
+        neighbours' mean.
     certainty : ndarray, float32, shape (y, x)
         How far the best plane stands out: 0 where all are alike, and where there is nothing.
     """
@@ -91,9 +93,20 @@ def extended_focus(
     # nothing stands out in the dark, whatever the quotient there
     floor = 0.01 * float(np.percentile(best, 99.5))
     certainty = np.where(best > 0, (best - rest) / (best + floor + 1e-12), 0)
-    yield ExtendedFocus(
-        image, np.asarray(height, np.float32), np.asarray(np.clip(certainty, 0, 1), np.float32)
-    )
+    certainty = np.asarray(np.clip(certainty, 0, 1), np.float32)
+    yield ExtendedFocus(image, _filled(height, certainty), certainty)
+
+
+def _filled(height: np.ndarray, certainty: np.ndarray) -> np.ndarray:
+    """Return heights that lean on their neighbours where nothing stands out."""
+    weight = certainty**2
+    # the mean of all counts a little, so that there is one far from everything
+    least = 1e-3 * float(weight.max()) + 1e-9
+    total = float(weight.sum())
+    everywhere = float((weight * height).sum() / total) if total > 0 else float(height.mean())
+    around = gaussian_filter(weight * height, _FILL_PX) + least * everywhere
+    mean = around / (gaussian_filter(weight, _FILL_PX) + least)
+    return np.asarray(certainty * height + (1 - certainty) * mean, np.float32)
 
 
 def _in_focus(plane: np.ndarray, head: Head) -> np.ndarray:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 HIGH_PASS_PX = 8.0
 """Wider structure is left out, as in training: haze from beyond the range is not the stack's."""
 _NEIGHBOURHOOD_PX = 6.0
+_NOISE_MARGIN = 1.2
+"""Its variance is known, in a neighbourhood, to about a fifth."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,9 @@ def judged(image: np.ndarray, expected: np.ndarray) -> Consistency:
     level = gaussian_filter(image, 2.0)
     variance = np.maximum(noise.slope * level + noise.intercept, noise.least)
     # noise is no one's fault: what exceeds it counts, over what there is to explain
-    unexplained = np.maximum(gaussian_filter(rest**2, _NEIGHBOURHOOD_PX) - variance, 0)
-    there = gaussian_filter(seen**2, _NEIGHBOURHOOD_PX)
-    doubt = np.sqrt(unexplained / np.maximum(np.maximum(there, variance), 1e-12 + 1e-6 * float(there.max())))
+    unexplained = np.maximum(gaussian_filter(rest**2, _NEIGHBOURHOOD_PX) - _NOISE_MARGIN * variance, 0)
+    there = gaussian_filter(seen**2, _NEIGHBOURHOOD_PX) + variance
+    doubt = np.sqrt(unexplained / np.maximum(there, 1e-12 + 1e-6 * float(there.max())))
     share = float(np.abs(rest).mean() / max(float(np.abs(seen).mean()), 1e-12))
     return Consistency(
         np.asarray(expected, np.float32),

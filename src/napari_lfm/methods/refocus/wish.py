@@ -156,7 +156,7 @@ def planes_um(parameters: RefocusParameters, range_um: float, step_um: float) ->
     count = int(np.floor((high - low) / step + 1e-6)) + 1
     if count > MOST_PLANES:
         raise RequestError(
-            f"{low:g} to {high:g} um in steps of {step:g} um are {count} planes, and {MOST_PLANES} are the most.",
+            f"{low:g} to {high:g} um in steps of {step:g} um are {count} planes; {MOST_PLANES} are the most.",
             f"Give a larger z_step_um; the model was trained on {step_um:g} um.",
         )
     return np.asarray(low + step * np.arange(count))
