@@ -19,7 +19,7 @@ DOMAIN = RefocusDomain(DefocusOptics(), 0.325, 4.0, 0.5)
 @pytest.fixture(scope="module")
 def net() -> RefocusNet:
     torch.manual_seed(0)
-    return RefocusNet(widths=(4, 6), bands=(4,)).eval()
+    return RefocusNet(widths=(4, 6), bands=(4,), planes=5, sharp=3).eval()
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +50,38 @@ def test_a_region_is_a_part_of_the_whole(net: RefocusNet, image: np.ndarray) -> 
     np.testing.assert_allclose(part.widefield, whole.widefield[20:61, 30:97], rtol=1e-3, atol=0.05)
 
 
-def test_tiles_make_the_whole(net: RefocusNet, image: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = opened(net, image).plane(1.0).confocal
-    monkeypatch.setattr(engine, "_TILE_PX", 48)
-    np.testing.assert_allclose(opened(net, image).plane(1.0).confocal, whole, rtol=1e-3, atol=0.05)
+def test_tiles_make_the_whole(net: RefocusNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = (100 + 400 * np.random.default_rng(1).random((200, 230)) ** 8).astype(np.uint16)
+    whole = opened(net, large).plane(1.0)
+    monkeypatch.setattr(engine, "_TILE_PX", 64)
+    monkeypatch.setattr(engine, "_CONTEXT_PX", 48)
+    tiled = opened(net, large).plane(1.0)
+    for found, wanted in ((tiled.confocal, whole.confocal), (tiled.widefield, whole.widefield)):
+        assert np.abs(found - wanted).max() < 0.06 * wanted.max()
+        assert np.abs(found - wanted).mean() < 0.02 * wanted.std()
+
+
+def test_what_was_seen_last_is_kept(
+    net: RefocusNet, image: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = opened(net, image)
+    seen = 0
+    original = net.forward
+
+    def counted(*args: torch.Tensor) -> torch.Tensor:
+        nonlocal seen
+        seen += 1
+        return original(*args)
+
+    monkeypatch.setattr(net, "forward", counted)
+    for z in (-2.0, 0.5, 3.0):
+        taken.plane(z)
+    assert seen == 1  # one pass of the network for all planes
+    taken.plane(1.0, (0, 0, 30, 30))
+    assert seen == 2
+    taken.forget()
+    taken.plane(1.0)
+    assert seen == 3
 
 
 def test_surfaces_follow_their_heights(net: RefocusNet, image: np.ndarray) -> None:
@@ -70,6 +98,7 @@ def test_surfaces_follow_their_heights(net: RefocusNet, image: np.ndarray) -> No
 def test_far_beyond_the_range_is_as_at_its_limit(net: RefocusNet, image: np.ndarray) -> None:
     taken = opened(net, image)
     far, limit = taken.plane(50.0), taken.plane(taken.limit_um)
+    assert np.abs(limit.widefield - taken.plane(4.0).widefield).max() > 0
     np.testing.assert_array_equal(far.widefield, limit.widefield)
     assert far.beyond.all() and limit.beyond.all()
 

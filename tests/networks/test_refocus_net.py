@@ -1,4 +1,4 @@
-"""The modern network of virtual refocusing, and the physics that it is shown."""
+"""The modern network of virtual refocusing, the physics that it is shown, and the rendering of planes."""
 
 from __future__ import annotations
 
@@ -9,88 +9,110 @@ import torch
 from napari_lfm.core.problems import RequestError
 from napari_lfm.networks.refocus import CONDITIONS, RefocusNet, conditions
 from napari_lfm.networks.refocus_physics import RefocusPhysics, mirrored, reblur_planes
+from napari_lfm.networks.refocus_render import blurs, plane_z_um, rendered, stack_spectrum, unexplained
 from napari_lfm.optics.defocus import DefocusOptics
 from napari_lfm.simulation.focal_scenes import bead_field
-from napari_lfm.simulation.focal_stacks import FocalSettings, focal_stack
+from napari_lfm.simulation.focal_stacks import FocalSettings, FocalStack, focal_stack
 
 OPTICS = DefocusOptics()
+PIXEL = 0.325
 
 
-@pytest.fixture
-def net() -> RefocusNet:
-    torch.manual_seed(0)
-    return RefocusNet(widths=(4, 6, 8)).eval()
-
-
-def condition(z: list[float]) -> torch.Tensor:
-    return conditions(torch.tensor(z).reshape(-1, 1, 1, 1), 10.0, 0.67, 4.1, 1.7)
+@pytest.fixture(scope="module")
+def beads() -> FocalStack:
+    return focal_stack(FocalSettings(shape=(41, 96, 96), step_um=0.5, beyond=0), OPTICS, 2, bead_field)
 
 
 def test_parameters_of_the_shipped_size() -> None:
-    assert sum(p.numel() for p in RefocusNet().parameters()) < 1_500_000
+    assert sum(p.numel() for p in RefocusNet().parameters()) < 2_000_000
 
 
-def test_planes_together_are_the_planes_alone(net: RefocusNet) -> None:
-    image, physics = torch.rand(1, 1, 32, 48), torch.rand(3, 3, 32, 48)
-    assert condition([0.0]).shape == (1, CONDITIONS, 1, 1)
-    encoded = net.encode(image)
-    z = [-4.0, 0.0, 7.0]
-    together = net.decode(encoded, condition(z), physics)
-    assert together.shape == (3, 2, 32, 48)
-    for k in range(3):
-        alone = net.decode(encoded, condition(z[k : k + 1]), physics[k : k + 1])
-        torch.testing.assert_close(alone[0], together[k], rtol=1e-4, atol=1e-5)
-    assert (together[0] - together[2]).abs().max() > 1e-3
+def test_gives_all_planes_at_once() -> None:
+    torch.manual_seed(0)
+    net = RefocusNet(widths=(4, 6, 8), planes=5, sharp=3).eval()
+    physics = RefocusPhysics(OPTICS, PIXEL, 4.0, torch.rand(48, 64))
+    sharp, coarse = physics.sweep(3, 5)
+    assert sharp.shape == (3, 48, 64) and coarse.shape == (5, 24, 32)
+    one, other = (conditions(4.0, 0.67, blur, 1.7) for blur in (4.1, 6.0))
+    assert one.shape == (1, CONDITIONS)
+    image = torch.rand(1, 1, 48, 64)
+    made = net(image, one, sharp[None], coarse[None])
+    assert made.shape == (1, 5, 48, 64)
+    # it is told the optics
+    assert (made - net(image, other, sharp[None], coarse[None])).abs().max() > 1e-4
 
 
-def test_a_flat_surface_is_a_plane(net: RefocusNet) -> None:
-    image, physics = torch.rand(1, 1, 32, 32), torch.rand(1, 3, 32, 32)
-    everywhere = condition([3.0]).expand(1, -1, 16, 16)
-    plane = net(image, condition([3.0]), physics)
-    torch.testing.assert_close(net(image, everywhere, physics), plane, rtol=1e-4, atol=1e-5)
+def test_works_without_the_sweep() -> None:
+    net = RefocusNet(widths=(4, 6), planes=3, sharp=0)
+    assert net(torch.rand(1, 1, 16, 16), conditions(4.0, 0.67, 4.1, 1.7)).shape == (1, 3, 16, 16)
 
 
-def test_works_without_physics() -> None:
-    net = RefocusNet(widths=(4, 6), physics=0)
-    assert net(torch.rand(1, 1, 16, 16), condition([1.0]), None).shape == (1, 2, 16, 16)
-
-
-def test_refuses_no_network() -> None:
-    with pytest.raises(RequestError, match="make no network"):
-        RefocusNet(widths=(4,))
+@pytest.mark.parametrize("bad", [{"widths": (4,)}, {"planes": 4}, {"planes": 1}])
+def test_refuses_no_network(bad: dict[str, object]) -> None:
+    with pytest.raises(RequestError):
+        RefocusNet(**bad)  # type: ignore[arg-type]
 
 
 def test_mirrored_goes_on_for_ever() -> None:
     line = torch.arange(3)[mirrored(3, 14, 5)]
-    assert (
-        line[5:8].tolist() == [0, 1, 2]
-        and line[8:11].tolist() == [2, 1, 0]
-        and line[2:5].tolist() == [2, 1, 0]
-    )
+    assert line[5:8].tolist() == [0, 1, 2]
+    assert line[8:11].tolist() == line[2:5].tolist() == [2, 1, 0]
+
+
+def point(size: int = 96) -> torch.Tensor:
+    image = torch.zeros(size, size)
+    image[48, 40] = 1.0
+    return image
+
+
+def defocused(z_um: float) -> torch.Tensor:
+    """Return a point that lies z from the plane of its image."""
+    physics = RefocusPhysics(OPTICS, PIXEL, 10.0, point(), margin_px=0)
+    out: torch.Tensor = torch.fft.irfft2(physics.spectrum * physics.transfer([-z_um])[0], (96, 96))
+    return out
 
 
 def test_wiener_undoes_the_known_blur() -> None:
     """A point, blurred by 4 um of defocus, comes back to a point; from the other side it does not."""
-    size, pixel = 96, 0.325
-    image = torch.zeros(size, size)
-    image[48, 48] = 1.0
-    sharp = RefocusPhysics(OPTICS, pixel, 10.0, image, margin_px=0)
-    blurred = torch.fft.irfft2(torch.fft.rfft2(image) * sharp.transfer([-4.0])[0], (size, size))
-    made = RefocusPhysics(OPTICS, pixel, 10.0, blurred).guesses([4.0, -4.0])
-    assert made.shape == (2, 3, size, size)
+    blurred = defocused(4.0)
+    made = RefocusPhysics(OPTICS, PIXEL, 10.0, blurred).guesses([4.0, -4.0])
+    assert made.shape == (2, 3, 96, 96)
     right, wrong = made[0, 0], made[1, 0]
-    assert right.argmax() == 48 * size + 48
+    assert right.argmax() == 48 * 96 + 40
     assert right.max() > 5 * blurred.max() and right.max() > 2 * wrong.max()
 
 
-def test_the_confocal_stack_gives_back_the_image() -> None:
+@pytest.mark.parametrize("z_um", [-4.0, 0.0, 4.0])
+def test_the_sweep_is_sharp_where_the_object_is(z_um: float) -> None:
+    sharp, coarse = RefocusPhysics(OPTICS, PIXEL, 8.0, defocused(z_um), margin_px=0).sweep(9, 5)
+    assert int(sharp.flatten(1).max(1).values.argmax()) == 4 + round(z_um / 2)
+    best = coarse[2 + round(z_um / 4)]
+    assert int(best.argmax()) in {row * 48 + 20 for row in (23, 24)} | {row * 48 + 19 for row in (23, 24)}
+
+
+def test_the_confocal_stack_gives_back_the_image(beads: FocalStack) -> None:
     """The consistency's operator: true confocal planes, blurred, are the true wide-field image."""
-    settings = FocalSettings(shape=(41, 96, 96), step_um=0.5, beyond=0)
-    made = focal_stack(settings, OPTICS, 2, bead_field)
-    z = (np.arange(41) - 20) * 0.5
-    planes = reblur_planes(OPTICS, 10.0, z, (96, 96), settings.pixel_um)
-    seen = torch.fft.irfft2((torch.fft.rfft2(made.confocal) * planes).sum(0), (96, 96))
-    seen = seen * (settings.step_um / OPTICS.depth_of_field_um)
-    wanted = made.widefield[20]
+    z = plane_z_um(41, 10.0)
+    planes = reblur_planes(OPTICS, 10.0, z, (96, 96), PIXEL)
+    seen = torch.fft.irfft2((torch.fft.rfft2(beads.confocal) * planes).sum(0), (96, 96))
+    seen = seen * (0.5 / OPTICS.depth_of_field_um)
+    wanted = beads.widefield[20]
     assert np.corrcoef(seen.flatten(), wanted.flatten())[0, 1] > 0.98
     assert float((seen * wanted).sum() / (wanted**2).sum()) == pytest.approx(1.0, abs=0.1)
+
+
+def test_wide_field_planes_are_rendered_from_the_confocal_stack(beads: FocalStack) -> None:
+    """Of the true confocal stack the renderer makes the true planes; of none, the image, blurred with z."""
+    physics = RefocusPhysics(OPTICS, PIXEL, 10.0, beads.widefield[20], margin_px=0)
+    spectrum = stack_spectrum(physics, beads.confocal)
+    own, wanted = blurs(physics, 41, [0.0]), blurs(physics, 41, [-6.0, 0.0, 4.5])
+    made = rendered(physics, spectrum, unexplained(physics, spectrum, own), wanted)
+    for k, plane in enumerate((8, 20, 29)):
+        truth = beads.widefield[plane]
+        assert np.corrcoef(made[k].flatten(), truth.flatten())[0, 1] > 0.97
+    # the image's own plane is the image, whatever the stack explains of it
+    nothing = torch.zeros_like(spectrum)
+    empty = rendered(physics, nothing, unexplained(physics, nothing, own), wanted)
+    for found in (made[1], empty[1]):
+        torch.testing.assert_close(found, beads.widefield[20], rtol=1e-3, atol=1e-6)
+    assert float(empty[0].std()) < 0.5 * float(empty[1].std())

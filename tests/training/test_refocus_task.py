@@ -13,8 +13,9 @@ from napari_lfm.training.focal_pairs import OpticsSpread, RecordedFocal, Simulat
 from napari_lfm.training.refocus import RefocusPlan, RefocusTask
 from napari_lfm.training.task import numpy_rng
 
-TINY = {"widths": (4, 6), "bands": (4,)}
+TINY = {"widths": (4, 6), "bands": (4,), "planes": 5, "sharp": 3}
 SPREAD = OpticsSpread(variants=1)
+ALL = (slice(0, 64), slice(0, 64))
 
 
 @pytest.fixture(scope="module")
@@ -46,37 +47,54 @@ def test_learns(source: SimulatedFocal) -> None:
 
 
 def test_batches_repeat(source: SimulatedFocal) -> None:
-    one, two = (RefocusTask(source, plan(), seed=3).batch(5) for _ in range(2))
-    assert one.keys() == two.keys()
-    for key, value in one.items():
-        torch.testing.assert_close(value, two[key])
+    one, two = (RefocusTask(source, plan(), seed=3).batch(5)[0] for _ in range(2))
+    for name in ("image", "sharp", "coarse", "confocal", "wide", "valid"):
+        torch.testing.assert_close(getattr(one, name), getattr(two, name))
+    assert not torch.equal(one.image, RefocusTask(source, plan(), seed=3).batch(6)[0].image)
 
 
-def test_consistency_is_asked_for_over_the_whole_range(source: SimulatedFocal) -> None:
-    task = RefocusTask(source, plan(consistency_every=2))
-    whole, part = task.batch(0), task.batch(1)
-    z = whole["z_um"][0]
-    assert float(z[0]) == -2.0 and float(z[-1]) == 2.0 and "reblur" in whole and "reblur" not in part
-    terms = task.loss("generator", whole)
-    assert float(terms["consistency"]) > 0 and torch.isfinite(terms["loss"])
-    assert "consistency" not in task.loss("generator", part)
-    # planes that no stack has are not compared
-    assert whole["valid"].sum() < whole["valid"].numel()
+def test_planes_that_no_stack_has_are_not_compared(source: SimulatedFocal) -> None:
+    task = RefocusTask(source, plan())
+    given = source.validation()[0]
+    edge = task.example(given, 0, given.widefield[0].float(), 0.0, 1.0, np.array([0]), ALL, 0)
+    assert edge.valid.tolist() == [0.0, 0.0, 1.0, 1.0, 1.0]
+    middle = task.example(given, 4, given.widefield[4].float(), 0.0, 1.0, np.array([0]), ALL, 0)
+    assert middle.valid.tolist() == [1.0] * 5
 
 
-def test_targets_are_the_planes_that_were_asked_for(source: SimulatedFocal) -> None:
-    """At distance 0 the wanted plane is the image itself but for its noise."""
-    task = RefocusTask(source, plan(consistency=0.0, planes=9))
-    for index in range(6):
-        batch = task.batch(index)
-        k = int((batch["z_um"][0] == 0).nonzero()[0, 0])
-        image, same = batch["image"][0, 0, 0].clamp(min=0), batch["wanted"][0, k, 0]
-        others = [
-            float((image - batch["wanted"][0, n, 0]).abs().mean())
-            for n in range(len(batch["z_um"][0]))
-            if n != k
-        ]
-        assert float((image - same).abs().mean()) < min(others)
+@pytest.mark.parametrize("turn", range(8))
+def test_image_and_targets_are_turned_alike(source: SimulatedFocal, turn: int) -> None:
+    """At distance 0 the rendered target is the image, and the confocal one is of the same place."""
+    given = source.validation()[0]
+    e = RefocusTask(source, plan()).example(
+        given, 4, given.widefield[4].float(), 0.0, 1.0, np.array([0]), ALL, turn
+    )
+    torch.testing.assert_close(e.image[0, 0], e.wide[0])
+    assert e.confocal is not None and e.sharp is not None
+    alike = [
+        np.corrcoef(e.wide[0].flatten(), part.flatten())[0, 1] for part in (e.confocal[2], e.sharp[0, 1])
+    ]
+    assert min(alike) > 0.5
+
+
+def test_the_stacks_own_truth_has_the_least_loss(
+    source: SimulatedFocal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the true confocal stack in place of the network's, nothing of the loss is left but noise."""
+    task = RefocusTask(source, plan(network={**TINY, "planes": 9}))
+    batch = [
+        task.example(d, 4, d.widefield[4].float(), 0.0, 1.0, np.array([-3, 2]), ALL, 0)
+        for d in [source.validation()[0]]
+    ]
+    with torch.no_grad():
+        learned = task.loss("generator", batch)
+        truth = batch[0].confocal
+        assert truth is not None
+        monkeypatch.setattr(task.modules["network"], "forward", lambda *_: truth.clamp(min=0).sqrt()[None])
+        best = task.loss("generator", batch)
+    assert float(best["confocal_roots"]) == 0.0
+    assert float(best["consistency"]) < 0.3 * float(learned["consistency"])
+    assert float(best["widefield_roots"]) < 0.5 * float(learned["widefield_roots"])
 
 
 def test_discriminator_and_generator_both_learn(source: SimulatedFocal) -> None:
@@ -130,9 +148,8 @@ class TestRecorded:
         assert source.data(0, np.random.default_rng(0)).columns == (0, 160)
         assert source.validation()[0].columns == (160, 200)
         task = RefocusTask(source, plan(range_um=2.0, patch_px=32))
-        batch = task.batch(1)
-        assert batch["known"][0].tolist() == [1.0, 0.0]  # no confocal stack: that head is not trained
-        assert torch.isfinite(task.loss("generator", batch)["loss"])
+        terms = task.loss("generator", task.batch(1))
+        assert torch.isfinite(terms["loss"]) and "confocal_roots" not in terms  # there is no confocal stack
         with torch.no_grad():
             assert np.isfinite(task.validate(task.modules).score)
 

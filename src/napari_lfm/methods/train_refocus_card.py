@@ -72,7 +72,8 @@ def refocus_card(
         "network": {
             "widths": list(network.widths),
             "bands": list(network.bands),
-            "physics": network.physics,
+            "planes": network.planes,
+            "sharp": network.sharp,
         },
         "microscope": microscope.model_dump(mode="json"),
         "n_pixels": None,

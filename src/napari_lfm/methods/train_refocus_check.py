@@ -20,8 +20,9 @@ from napari_lfm.methods.refocus.own_stacks import (
     size_of_file,
 )
 from napari_lfm.methods.train_refocus_make import start_entry
-from napari_lfm.methods.train_refocus_plan import aberration_range, multiple_of, network_of, simulation_of
+from napari_lfm.methods.train_refocus_plan import aberration_range, least_pixels, network_of, simulation_of
 from napari_lfm.methods.wfcon_check import FLOPS_GPU, FLOPS_PER_THREAD, RUNTIME_BYTES
+from napari_lfm.networks.refocus import PLANES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from napari_lfm.methods.refocus.own_stacks import NamedStack
     from napari_lfm.methods.train_refocus_wish import RefocusWish
 
-GUESS_SECONDS = 2e-7
+GUESS_SECONDS = 1.2e-7
 """Of the physical guesses, for a pixel of the image and a distance; measured."""
 DRAWING_SECONDS = 1.5e-7
 """For a voxel of a simulated stack and its specimen; measured."""
@@ -141,7 +142,7 @@ def _sizes(wish: RefocusWish, layers: Sequence[NamedStack]) -> list[tuple[str, S
 
 def _size_problem(name: str, size: StackSize, wish: RefocusWish) -> Problem | None:
     try:
-        checked_size(name, size, wish.pixel_um, wish.step_um, multiple_of(wish))
+        checked_size(name, size, wish.pixel_um, wish.step_um, least_pixels(wish))
     except RequestError as error:
         return Problem(error.message, error.remedy, field="stacks")
     travel = (size.shape[0] - 1) * wish.step_um
@@ -221,13 +222,11 @@ def _step_seconds(wish: RefocusWish, layers: Sequence[NamedStack]) -> float:
 
     t, device = wish.tuning, pick_device(wish.device)
     patch, image = _pixels(wish, layers)
-    whole = 21 / t.consistency_every if t.consistency > 0 else 0.0
-    share = 1 / t.consistency_every if t.consistency > 0 else 0.0
-    planes = t.planes * (1 - share) + whole
-    flop = 3.0 * t.images * _flop(json.dumps(network_of(wish)), patch, max(1, round(planes)))
+    flop = 3.0 * t.images * _flop(json.dumps(network_of(wish)), patch)
     narrow = uses_bfloat16(t.precision, device)
     rate = FLOPS_PER_THREAD[narrow] * torch.get_num_threads() if device.type == "cpu" else FLOPS_GPU
-    guesses = GUESS_SECONDS * image * planes * t.images * (t.physics != 0)
+    # a transform of every plane of the stack, and of every plane that is rendered from it
+    guesses = GUESS_SECONDS * image * (PLANES + 4 * t.planes) * t.images
     # the discriminator sees the same planes, twice
     return (flop / rate + guesses) * (2.0 if wish.adversarial else 1.0) + 0.01
 
@@ -241,7 +240,7 @@ def _pixels(wish: RefocusWish, layers: Sequence[NamedStack]) -> tuple[int, int]:
     blur = float(wish.optics.blur_radius_um(wish.range_um)) / wish.pixel_um
     sizes = [s.shape for _, s in _sizes(wish, layers) if isinstance(s, StackSize)] or [(1, side, side)]
     side = min(side, *(n for s in sizes for n in (s[1], int(0.8 * s[2]))))
-    return max(side, multiple_of(wish)), int((side + 4 * blur + 64) ** 2)
+    return max(side, least_pixels(wish)), int((side + 4 * blur + 64) ** 2)
 
 
 def _peak_bytes(wish: RefocusWish, layers: Sequence[NamedStack]) -> int:
@@ -251,21 +250,20 @@ def _peak_bytes(wish: RefocusWish, layers: Sequence[NamedStack]) -> int:
         voxels = s.object_planes * s.shape[1] * s.shape[2]
         data = 4 * math.prod(s.shape) * (t.pool + t.validation_stacks) + _SIMULATED_BYTES * voxels
         if t.consistency > 0:  # transfer functions of every microscope
-            strides = max(1, round(wish.range_um / 10 / wish.step_um))
-            data += _TABLES_BYTES + wish.spread.variants * strides * 21 * 8 * t.patch_px**2
+            distances = 4 * round(wish.range_um / wish.step_um) + 1
+            data += _TABLES_BYTES + wish.spread.variants * distances * PLANES * image
     else:
         sizes = [s.shape for _, s in _sizes(wish, layers) if isinstance(s, StackSize)]
         stacks = 2 if wish.confocal or any(x.confocal is not None for x in layers) else 1
         # as they are read, and in single precision
         data = sum(6 * stacks * math.prod(shape) for shape in sizes)
-    planes = max(t.planes, 21 if t.consistency > 0 else 0)
     layer = 4 * patch * patch * max(t.widths or (32,)) // 4
-    activations = planes * t.images * (12 * layer + 40 * patch * patch)
-    return int(RUNTIME_BYTES + data + activations + 60 * image * planes)
+    activations = t.images * (40 * layer + 40 * PLANES * patch * patch)
+    return int(RUNTIME_BYTES + data + activations + 20 * image * PLANES * (2 + t.planes))
 
 
 @lru_cache(maxsize=16)
-def _flop(network: str, patch: int, planes: int) -> int:
+def _flop(network: str, patch: int) -> int:
     """Return the operations of a forward pass for one image."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -276,7 +274,12 @@ def _flop(network: str, patch: int, planes: int) -> int:
         net = RefocusNet(**json.loads(network)).to("meta")
     side = max(1, patch // net.multiple) * net.multiple
     given: dict[str, Any] = {"device": "meta"}
-    physics = torch.zeros(planes, net.physics, side, side, **given) if net.physics else None
+    sharp = torch.zeros(1, net.sharp, side, side, **given)
+    coarse = torch.zeros(1, net.planes, side // 2, side // 2, **given)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        net(torch.zeros(1, 1, side, side, **given), torch.zeros(planes, CONDITIONS, 1, 1, **given), physics)
+        net(
+            torch.zeros(1, 1, side, side, **given),
+            torch.zeros(1, CONDITIONS, **given),
+            *((sharp, coarse) if net.sharp else ()),
+        )
     return int(counter.get_total_flops())

@@ -6,7 +6,8 @@ from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from napari_lfm.networks.refocus import MODERN_BANDS, MODERN_WIDTHS, PHYSICS
+from napari_lfm.methods.train_refocus_wish import LEAST_PX
+from napari_lfm.networks.refocus import MODERN_BANDS, MODERN_WIDTHS, SHARP
 from napari_lfm.optics.microscope import Camera, Microscope, Objective
 from napari_lfm.simulation.focal_stacks import FocalSettings
 from napari_lfm.training.config import make_config
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
     from napari_lfm.methods.train_refocus_wish import RefocusWish
     from napari_lfm.training.config import TrainConfig
 
-NETWORK = {"widths": MODERN_WIDTHS, "bands": MODERN_BANDS, "physics": PHYSICS}
+NETWORK = {"widths": MODERN_WIDTHS, "bands": MODERN_BANDS, "sharp": SHARP}
 """Entries of the tuning that are the network's, and what they are where nobody says."""
 LEARNING_RATES = {"new": 1e-3, "simulated": 5e-4, "own": 2e-4}
-_DEPTHS = (10 / 27, 45 / 27)
+_DEPTHS = (20 / 35, 50 / 35)
 """Simulated depths over the stated one."""
 _CAMERA_PIXEL_UM = 6.5
 
@@ -28,7 +29,7 @@ _CAMERA_PIXEL_UM = 6.5
 def network_of(wish: RefocusWish) -> dict[str, Any]:
     """Return the arguments of the network that differ from its usual ones."""
     t = wish.tuning
-    said: dict[str, Any] = {"widths": t.widths or None, "bands": t.bands, "physics": t.physics}
+    said: dict[str, Any] = {"widths": t.widths or None, "bands": t.bands, "sharp": t.sharp}
     return {
         k: list(v) if isinstance(v, tuple) else v
         for k, v in said.items()
@@ -36,9 +37,9 @@ def network_of(wish: RefocusWish) -> dict[str, Any]:
     }
 
 
-def multiple_of(wish: RefocusWish) -> int:
-    """Return what the pixels of a patch are a multiple of."""
-    return int(2 ** len(wish.tuning.widths or MODERN_WIDTHS))
+def least_pixels(wish: RefocusWish) -> int:
+    """Return how many rows and columns a patch needs, a multiple of what the network halves."""
+    return int(max(LEAST_PX, 2 ** len(wish.tuning.widths or MODERN_WIDTHS)))
 
 
 def plan_of(wish: RefocusWish) -> RefocusPlan:
@@ -52,8 +53,8 @@ def plan_of(wish: RefocusWish) -> RefocusPlan:
         images=t.images,
         squares=t.squares,
         confocal=t.confocal,
+        widefield=t.widefield,
         consistency=t.consistency,
-        consistency_every=t.consistency_every,
         adversarial=wish.adversarial,
         gan=t.gan,
     )
@@ -106,7 +107,7 @@ def simulation_of(wish: RefocusWish) -> SimulatedFocal:
     t = wish.tuning
     planes = 2 * round(wish.range_um / wish.step_um) + 1
     return SimulatedFocal(
-        FocalSettings(t.shape or (planes, 320, 320), wish.step_um, wish.pixel_um, t.beyond),
+        FocalSettings(t.shape or (planes, 256, 256), wish.step_um, wish.pixel_um, t.beyond),
         wish.optics,
         spread_of(wish),
         wish.seed,

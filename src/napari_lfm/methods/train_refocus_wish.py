@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import (
     BaseModel,
@@ -25,6 +25,8 @@ Range = tuple[FiniteFloat, FiniteFloat]
 OPTICS = tuple(f.name for f in fields(DefocusOptics))
 """Entries of a wish that are the microscope's."""
 MOST_PLANES = 401
+LEAST_PX = 32
+"""Rows and columns that a patch has: consistency is asked for above a scale of half of that."""
 _HIGHEST_NA = 0.98
 """Of simulated microscopes, over the immersion's index."""
 
@@ -46,7 +48,7 @@ class RefocusSpread(BaseModel):
     """Largest deviation of the wavelength."""
     pixel_share: float = Field(default=0.12, ge=0, le=0.5)
     """Largest deviation of the pixel size."""
-    wrong_share: float = Field(default=0.03, ge=0, le=0.5)
+    wrong_share: float = Field(default=0.02, ge=0, le=0.5)
     """Largest error of the wavelength that the network is told."""
     variants: int = Field(default=24, ge=1, le=1000)
     """How many microscopes are drawn."""
@@ -68,22 +70,22 @@ class RefocusTuning(BaseModel):
     """Channels of every level; empty: the usual ones."""
     bands: tuple[int, ...] | None = None
     """Surroundings, in pixels, that the network is shown the rise above."""
-    physics: Literal[0, 3] | None = None
-    """Physical guesses that the network is shown: 3, or 0 for none."""
-    patch_px: int = Field(default=160, ge=16, le=2048)
+    sharp: int | None = Field(default=None, ge=0, le=41)
+    """Distances of the physical sweep that the network is shown at full resolution; 0: no sweep."""
+    patch_px: int = Field(default=256, ge=LEAST_PX, le=2048)
     """Rows and columns of a patch."""
-    planes: int = Field(default=12, ge=1, le=200)
-    """Distances for each image and step."""
+    planes: int = Field(default=3, ge=1, le=200)
+    """Wide-field planes that are rendered and compared for each image and step."""
     images: int = Field(default=1, ge=1, le=64)
     """Images in a step."""
     squares: float = Field(default=4.0, ge=0, le=1e4)
     """Weight of the squared difference of the light, beside the absolute one of its square roots."""
     confocal: float = Field(default=1.0, ge=0, le=1e4)
-    """Weight of the confocal head."""
+    """Weight of the confocal stack."""
+    widefield: float = Field(default=1.0, ge=0, le=1e4)
+    """Weight of the wide-field planes that are rendered from it."""
     consistency: float = Field(default=0.3, ge=0, le=1e4)
     """Weight of the difference between the image and the predicted stack, blurred; 0: off."""
-    consistency_every: int = Field(default=4, ge=1, le=1000)
-    """Steps between those that have it."""
     gan: float = Field(default=0.02, ge=0, le=1e4)
     """Weight of the discriminator's voice."""
     learning_rate: float | None = Field(default=None, gt=0, le=1)
@@ -94,12 +96,12 @@ class RefocusTuning(BaseModel):
     """Number format of the network while it is trained."""
     pool: int = Field(default=40, ge=1, le=10_000)
     """Simulated specimens in memory at a time."""
-    fresh_every: int = Field(default=25, ge=1, le=100_000)
+    fresh_every: int = Field(default=10, ge=1, le=100_000)
     """Steps after which the oldest of them is replaced."""
     validation_stacks: int = Field(default=6, ge=1, le=100)
     """Simulated specimens that are only validated on."""
     shape: tuple[int, int, int] | None = None
-    """Planes, rows and columns of a simulated stack; empty: the whole range, 320 x 320."""
+    """Planes, rows and columns of a simulated stack; empty: the whole range, 256 x 256."""
     beyond: int = Field(default=6, ge=0, le=100)
     """Further planes above and below that hold objects too."""
     validate_every_s: float | None = Field(default=None, gt=0, le=1e6)
@@ -141,7 +143,7 @@ class RefocusWish(BaseModel):
     """Refractive index of the specimen."""
     excitation_um: float = Field(default=0.56, ge=0.2, le=3)
     """Wavelength of the confocal microscope's laser."""
-    depth_um: float = Field(default=27.0, ge=0, le=1000)
+    depth_um: float = Field(default=35.0, ge=0, le=1000)
     """How deep the specimen lies below the coverslip."""
     coverslip_error_um: float = Field(default=0.0, ge=-100, le=100)
     """How much thicker the coverslip is than it should be."""

@@ -1,15 +1,16 @@
-"""Virtual refocusing, profile "modern": one image to any plane or surface, wide-field and confocal.
+"""Virtual refocusing, profile "modern": one image to all planes within reach, in one pass.
 
 After the virtual refocusing paper (2019), whose own network is in `refocus_paper`. What differs, and why:
 
-* The image is encoded once. Distance enters the decoder only, so that a live slider and a stack pay for the
-  decoder alone.
-* Distance enters as what it does: beside z over the trained range the network is told the path difference
-  at the pupil's edge, the blur in pixels and the sampling, pixel by pixel; surfaces need nothing else.
-* It is shown three physical guesses for every distance (`RefocusPhysics`), and what rises above its
-  surroundings on several scales.
-* It gives square roots, for a plane in focus is far brighter than its blurred image, and has two heads: the
-  wide-field plane and the confocal one.
+* The network gives the confocal stack around the image at once, in planes a tenth of the range apart. Any
+  wide-field plane or surface is then rendered from it with the known optics (`refocus_render`), a matter of
+  milliseconds: a slider is live, a surface costs no more than a plane, and the stack can be asked to
+  reproduce the image.
+* Distance enters as what it does. For every distance the network is shown what undoing the known defocus
+  makes of the image (`RefocusPhysics.sweep`): what lies there becomes sharp, the rest does not, as in a plane
+  sweep of stereo vision. With other optics the sweep is another one, so that one model serves several
+  objectives; the network is also told the blur, the path difference at the pupil's edge and the sampling.
+* It gives square roots, for a plane in focus is far brighter than its blurred image.
 * It has no norm: what it gives for a pixel depends on its surroundings alone, so tiles agree with the whole.
 """
 
@@ -28,72 +29,35 @@ from napari_lfm.networks.wfcon import _band
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MODERN_WIDTHS = (32, 48, 64, 96, 128)
+MODERN_WIDTHS = (32, 64, 96, 128, 160)
 MODERN_BANDS = (6, 20, 60)
-PHYSICS = 3
-CONDITIONS = 11
-_CODE = 32
+PLANES = 21
+SHARP = 11
+"""Distances at which the sweep is at full resolution; at all planes it is at half of it."""
+CONDITIONS = 3
+_CODE = 16
 _FOLD = 2
-HEADS = ("widefield", "confocal")
 
 
-class _Encoding(nn.Module):
-    """Two convolutions beside a straight way."""
+class _Block(nn.Module):
+    """Two convolutions beside a straight way, scaled and shifted by the condition."""
 
     def __init__(self, given: int, out: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(given, out, 3, padding=1)
         self.second = nn.Conv2d(out, out, 3, padding=1)
+        self.turn = nn.Linear(_CODE, 2 * out)
         self.straight: nn.Module = nn.Conv2d(given, out, 1) if given != out else nn.Identity()
         with torch.no_grad():
             self.second.weight.mul_(0.2)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return (B, out, y, x)."""
-        y = self.second(functional.leaky_relu(self.first(x), 0.1))
-        return functional.leaky_relu(y + self.straight(x), 0.1)
-
-
-class _Decoding(nn.Module):
-    """A block that is told the distance.
-
-    The encoder's share of the first convolution is the same for every distance: `of_encoder` makes it once.
-    """
-
-    def __init__(self, width: int, deeper: int | None, physics: int) -> None:
-        super().__init__()
-        self.of_encoder = nn.Conv2d(width, width, 3, padding=1)
-        self.rise = nn.Conv2d(deeper, width, 1) if deeper else None
-        self.first = nn.Conv2d(width, width, 3, padding=1, bias=False) if deeper else None
-        self.of_physics = nn.Conv2d(physics, width, 3, padding=1, bias=False) if physics else None
-        self.turn = nn.Conv2d(_CODE, 2 * width, 1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
-        with torch.no_grad():
-            self.second.weight.mul_(0.2)
-            self.turn.weight.mul_(0.3)
-        assert self.turn.bias is not None
+            self.turn.weight.mul_(0.2)
         nn.init.zeros_(self.turn.bias)
 
-    def forward(
-        self,
-        kept: torch.Tensor,
-        straight: torch.Tensor,
-        below: torch.Tensor | None,
-        physics: torch.Tensor | None,
-        code: torch.Tensor,
-    ) -> torch.Tensor:
-        """Return (N, width, y, x)."""
-        x, way = kept, straight
-        if below is not None:
-            assert self.rise is not None and self.first is not None
-            up = functional.interpolate(self.rise(below), kept.shape[2:], mode="nearest")
-            x, way = x + self.first(up), way + up
-        if physics is not None:
-            assert self.of_physics is not None
-            x = x + self.of_physics(physics)
-        scale, shift = self.turn(code).chunk(2, 1)
-        x = functional.leaky_relu(x * (1 + scale) + shift, 0.1)
-        return functional.leaky_relu(self.second(x) + way, 0.1)
+    def forward(self, x: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
+        """Return (B, out, y, x)."""
+        scale, shift = self.turn(code)[..., None, None].chunk(2, 1)
+        y = functional.leaky_relu(self.first(x) * (1 + scale) + shift, 0.1)
+        return functional.leaky_relu(self.second(y) + self.straight(x), 0.1)
 
 
 class RefocusNet(nn.Module):
@@ -105,42 +69,40 @@ class RefocusNet(nn.Module):
         Channels of each level, the first at half the pixels.
     bands : sequence of int
         Scales, in pixels, above whose surroundings the input is shown too.
-    physics : int
-        Physical guesses that come with each distance; 0: none.
+    planes : int
+        Of the stack that it gives, from minus to plus the range; odd.
+    sharp : int
+        Distances of the sweep at full resolution; 0: without the physical sweep.
     """
 
     def __init__(
         self,
         widths: Sequence[int] = MODERN_WIDTHS,
         bands: Sequence[int] = MODERN_BANDS,
-        physics: int = PHYSICS,
+        planes: int = PLANES,
+        sharp: int = SHARP,
     ) -> None:
         super().__init__()
         widths = [int(w) for w in widths]
         if len(widths) < 2 or min(widths) < 1:
             raise RequestError(f"Widths {widths} make no network.", "Give two or more.")
-        self.widths, self.bands, self.physics = tuple(widths), tuple(int(b) for b in bands), int(physics)
+        if planes < 3 or planes % 2 == 0:
+            raise RequestError(f"{planes} planes: give an odd number from 3 on.")
+        self.widths, self.bands = tuple(widths), tuple(int(b) for b in bands)
+        self.planes, self.sharp = int(planes), int(sharp)
         folded = _FOLD**2
-        self.enter = _Encoding(folded * (2 + len(self.bands)), widths[0])
-        self.down = nn.ModuleList(_Encoding(a, b) for a, b in pairwise(widths))
-        self.code = nn.Sequential(
-            nn.Conv2d(CONDITIONS, _CODE, 1), nn.LeakyReLU(0.1), nn.Conv2d(_CODE, _CODE, 1), nn.LeakyReLU(0.1)
-        )
-        self.up = nn.ModuleList(
-            _Decoding(a, b, folded * self.physics if k == 0 else self.physics if k <= 2 else 0)
-            for k, (a, b) in enumerate(zip(widths, [*widths[1:], None], strict=True))
-        )
-        self.leave = nn.Conv2d(widths[0], folded * len(HEADS), 3, padding=1)
-        # image and guesses go past the network too, in shares that the distance decides
-        self.mix = nn.Conv2d(_CODE, len(HEADS) * (1 + self.physics), 1)
-        start = torch.tensor([0, self.physics])  # the wide-field head begins with image and matched filter
+        given = folded * (2 + len(self.bands)) + (folded * self.sharp + self.planes if self.sharp else 0)
+        self.code = nn.Sequential(nn.Linear(CONDITIONS, _CODE), nn.LeakyReLU(0.1))
+        self.enter = _Block(given, widths[0])
+        self.down = nn.ModuleList(_Block(a, b) for a, b in pairwise(widths))
+        self.rise = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
+        self.up = nn.ModuleList(_Block(2 * a, a) for a in widths[:-1])
+        self.leave = nn.Conv2d(widths[0], folded * self.planes, 3, padding=1)
+        # what comes in also goes past the network
+        self.past = nn.Conv2d(given, folded * self.planes, 1)
         with torch.no_grad():
             self.leave.weight.mul_(0.3)
-            self.mix.weight.mul_(0.1)
-        assert self.mix.bias is not None
-        nn.init.zeros_(self.mix.bias)
-        with torch.no_grad():
-            self.mix.bias.index_fill_(0, start, 0.5)
+            self.past.weight.mul_(0.1)
 
     @property
     def multiple(self) -> int:
@@ -149,84 +111,56 @@ class RefocusNet(nn.Module):
 
     @property
     def reach(self) -> int:
-        """Pixels on either side that a pixel's value can depend on, physical guesses apart."""
+        """Pixels on either side that a pixel's value can depend on, the sweep apart."""
         total, step = 0, _FOLD
         for _ in self.widths:
             total += 5 * step
             step *= 2
         return total + 3 * max(self.bands, default=0) // 2
 
-    def encode(self, image: torch.Tensor) -> list[torch.Tensor]:
-        """Return what the decoder needs of an image.
+    def forward(
+        self,
+        image: torch.Tensor,
+        condition: torch.Tensor,
+        sharp: torch.Tensor | None = None,
+        coarse: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return square roots of the confocal planes.
 
         Parameters
         ----------
         image : Tensor, shape (B, 1, y, x)
             Scaled to about 0..1; sizes are multiples of `multiple`.
-        """
-        root = signed_root(image)
-        seen = [image, root, *(_band(image[:, :, None], b)[:, :, 0] for b in self.bands)]
-        x = self.enter(functional.pixel_unshuffle(torch.cat(seen, 1), _FOLD))
-        levels = [x]
-        for block in self.down:
-            x = block(functional.max_pool2d(x, 2))
-            levels.append(x)
-        out = [functional.pixel_unshuffle(root, _FOLD)]
-        for level, block in zip(levels, self.up, strict=True):
-            out += [block.of_encoder(level), level]  # type: ignore[operator]
-        return out
-
-    def decode(
-        self, encoded: Sequence[torch.Tensor], condition: torch.Tensor, physics: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Return square roots of the planes.
-
-        Parameters
-        ----------
-        encoded : sequence of Tensor
-            Of `encode`, for one image, or for as many as there are distances.
-        condition : Tensor, shape (N, CONDITIONS, y, x) or (N, CONDITIONS, 1, 1)
-            Of `conditions`, at half the pixels.
-        physics : Tensor, shape (N, PHYSICS, y, x), or None
+        condition : Tensor, shape (B, CONDITIONS)
+            Of `conditions`.
+        sharp : Tensor, shape (B, sharp, y, x)
+            Of `RefocusPhysics.sweep`.
+        coarse : Tensor, shape (B, planes, y / 2, x / 2)
 
         Returns
         -------
-        Tensor, shape (N, 2, y, x)
-            Wide-field and confocal; what is below 0 stands for no light.
+        Tensor, shape (B, planes, y, x)
+            What is below 0 stands for no light.
         """
-        count, uniform = len(condition), condition.shape[-1] == 1 and condition.shape[-2] == 1
-        codes = self.code(condition)
-        guesses: list[torch.Tensor | None] = [None] * len(self.widths)
-        passed = encoded[0].expand(count, -1, -1, -1)[:, None]
-        if physics is not None:
-            fine = functional.pixel_unshuffle(physics, _FOLD)
-            passed = torch.cat([passed, fine.reshape(count, self.physics, _FOLD**2, *fine.shape[2:])], 1)
-            guesses[0] = fine
-            coarse = functional.avg_pool2d(physics, _FOLD)
-            for level in range(1, min(3, len(guesses))):
-                coarse = functional.avg_pool2d(coarse, 2)
-                guesses[level] = coarse
-        x: torch.Tensor | None = None
-        for level in reversed(range(len(self.widths))):
-            kept, straight = encoded[1 + 2 * level], encoded[2 + 2 * level]
-            code = (
-                codes
-                if uniform or level == 0
-                else functional.adaptive_avg_pool2d(codes, (kept.shape[2], kept.shape[3]))
-            )
-            x = self.up[level](kept, straight, x, guesses[level], code)
-        assert x is not None
-        shares = self.mix(codes)
-        shares = shares.reshape(count, len(HEADS), -1, *shares.shape[2:])
-        past = torch.stack([(shares[:, h, :, None] * passed).sum(1) for h in range(len(HEADS))], 1)
-        out: torch.Tensor = functional.pixel_shuffle(self.leave(x) + past.flatten(1, 2), _FOLD)
+        root = signed_root(image)
+        seen = torch.cat([image, root, *(_band(image[:, :, None], b)[:, :, 0] for b in self.bands)], 1)
+        parts = [functional.pixel_unshuffle(seen, _FOLD)]
+        if self.sharp:
+            assert sharp is not None and coarse is not None
+            parts += [functional.pixel_unshuffle(sharp, _FOLD), coarse]
+        given = torch.cat(parts, 1)
+        code = self.code(condition)
+        x = self.enter(given, code)
+        kept = []
+        for block in self.down:
+            kept.append(x)
+            x = block(functional.max_pool2d(x, 2), code)
+        ways = zip(reversed(list(self.rise)), reversed(list(self.up)), reversed(kept), strict=True)
+        for rise, block, skip in ways:
+            up = functional.interpolate(rise(x), scale_factor=2.0, mode="nearest")
+            x = block(torch.cat([skip, up], 1), code)
+        out: torch.Tensor = functional.pixel_shuffle(self.leave(x) + self.past(given), _FOLD)
         return out
-
-    def forward(
-        self, image: torch.Tensor, condition: torch.Tensor, physics: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Return `decode` of `encode`; see there."""
-        return self.decode(self.encode(image), condition, physics)
 
 
 def signed_root(values: torch.Tensor) -> torch.Tensor:
@@ -237,29 +171,18 @@ def signed_root(values: torch.Tensor) -> torch.Tensor:
 
 
 def conditions(
-    z_um: torch.Tensor, range_um: float, edge_waves_per_um: float, blur_px_per_um: float, sampling: float
+    range_um: float, edge_waves_per_um: float, blur_px_per_um: float, sampling: float
 ) -> torch.Tensor:
-    """Return what the network is told about distances.
+    """Return what the network is told about the optics, (1, CONDITIONS).
 
     Parameters
     ----------
-    z_um : Tensor, shape (N, 1, y, x)
-        From the image's plane to the wanted one.
     range_um : float
-        Largest trained distance.
+        Distance of the outermost planes.
     edge_waves_per_um, blur_px_per_um : float
         Path difference at the pupil's edge, and radius of the blurred spot, per distance.
     sampling : float
         Pixels over those that just hold every frequency that the aperture passes.
     """
-    share = z_um / range_um
-    parts = [
-        share,
-        share.abs(),
-        z_um * (edge_waves_per_um / 12),
-        z_um.abs() * (blur_px_per_um / 40),
-        torch.full_like(share, sampling - 1),
-    ]
-    for turns in (1, 2, 4):
-        parts += [torch.sin(torch.pi * turns * share), torch.cos(torch.pi * turns * share)]
-    return torch.cat(parts, 1)
+    values = [range_um * edge_waves_per_um / 8 - 1, range_um * blur_px_per_um / 40 - 1, sampling - 1.5]
+    return torch.tensor([values], dtype=torch.float32)

@@ -7,6 +7,7 @@ the matched filter gathers what a point has spread.
 
 from __future__ import annotations
 
+from copy import copy
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 WIENER = (2e-3, 4e-2)
 """Noise over signal power of the two filters."""
+SWEEP_NOISE = 1e-2
 _REBLUR_FLOOR = 2e-3
 
 
@@ -39,7 +41,8 @@ class RefocusPhysics:
     image : Tensor, shape (y, x)
         Scaled as the network sees it.
     margin_px : int, optional
-        How far the image is mirrored beyond its border; default: the largest blur. 0: it is periodic.
+        How far the image is mirrored beyond its border, an even number; default: the largest blur. 0: it is
+        periodic.
     """
 
     def __init__(
@@ -50,23 +53,38 @@ class RefocusPhysics:
         image: torch.Tensor,
         margin_px: int | None = None,
     ) -> None:
-        self.optics, self.pixel_um = optics, pixel_um
+        self.optics, self.pixel_um, self.range_um = optics, pixel_um, range_um
         self.table = transfer_table(optics, max(range_um, 1.0))
         self.size = (int(image.shape[-2]), int(image.shape[-1]))
         self.device = image.device
         if margin_px is None:
-            margin_px = int(float(optics.blur_radius_um(range_um)) / pixel_um) + 4
+            margin_px = 2 * int(optics.blur_radius_um(range_um) / pixel_um / 2) + 4
         self.margin = margin_px
         self.padded = self.size
         if margin_px:
-            rows_padded, columns_padded = (next_fast_len(n + 2 * margin_px, real=True) for n in self.size)
-            self.padded = (int(rows_padded), int(columns_padded))
-            rows, columns = (
-                mirrored(n, m, margin_px).to(image.device)
-                for n, m in zip(self.size, self.padded, strict=True)
-            )
-            image = image[rows][:, columns]
-        self.spectrum = torch.fft.rfft2(image.float())
+            rows, columns = (2 * next_fast_len((n + 1) // 2 + margin_px, real=True) for n in self.size)
+            self.padded = (int(rows), int(columns))
+        self.spectrum = torch.fft.rfft2(self.extended(image.float()))
+
+    def to(self, device: torch.device) -> RefocusPhysics:
+        """Return the same on a device."""
+        other = copy(self)
+        other.device, other.spectrum = device, self.spectrum.to(device)
+        return other
+
+    def extended(self, images: torch.Tensor) -> torch.Tensor:
+        """Return images (..., y, x) mirrored beyond their border."""
+        if self.padded == self.size:
+            return images
+        rows, columns = (
+            mirrored(n, m, self.margin).to(images.device) for n, m in zip(self.size, self.padded, strict=True)
+        )
+        return images[..., rows, :][..., columns]
+
+    def inner(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the part of extended images (..., y, x) that is the image."""
+        m, (rows, columns) = self.margin, self.size
+        return images[..., m : m + rows, m : m + columns]
 
     def transfer(self, z_um: Sequence[float] | np.ndarray) -> torch.Tensor:
         """Return transfer functions (n, y, x // 2 + 1) at focus distances from the object."""
@@ -79,14 +97,49 @@ class RefocusPhysics:
         square = transfer**2
         parts = [transfer * self.spectrum / (square + noise) * (1 + noise) for noise in WIENER]
         parts.append(transfer * self.spectrum)
-        made = torch.fft.irfft2(torch.stack(parts, 1), self.padded)
-        m, (rows, columns) = self.margin, self.size
-        out: torch.Tensor = made[..., m : m + rows, m : m + columns]
-        return out
+        return self.inner(torch.fft.irfft2(torch.stack(parts, 1), self.padded))
 
-    def channels(self, z_um: Sequence[float] | np.ndarray) -> torch.Tensor:
-        """Return the guesses as the network sees them."""
-        return signed_root(self.guesses(z_um))
+    def sweep(self, sharp: int, planes: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what undoing the defocus of every distance makes of the image, as the network sees it.
+
+        Parameters
+        ----------
+        sharp, planes : int
+            Distances from minus to plus the range, evenly spaced.
+
+        Returns
+        -------
+        sharp : Tensor, shape (sharp, y, x)
+            Wiener estimates.
+        coarse : Tensor, shape (planes, y / 2, x / 2)
+            The matched filter at half the pixels.
+        """
+        transfer = self.transfer(-np.linspace(-self.range_um, self.range_um, sharp))
+        found = transfer * self.spectrum / (transfer**2 + SWEEP_NOISE) * (1 + SWEEP_NOISE)
+        fine = self.inner(torch.fft.irfft2(found, self.padded))
+        # the low half of the frequencies is the image at half the pixels
+        rows, columns = self.padded[0] // 2, self.padded[1] // 2
+        low = _low_half(self.spectrum, rows, columns)
+        transfer = torch.from_numpy(
+            self.table.planes(
+                "widefield",
+                -np.linspace(-self.range_um, self.range_um, planes),
+                (rows, columns),
+                2 * self.pixel_um,
+                pixel_mean=False,
+            )
+        ).to(self.device)
+        made = torch.fft.irfft2(low * transfer, (rows, columns)) / 4
+        m = self.margin // 2
+        coarse = made[..., m : m + (self.size[0] + 1) // 2, m : m + (self.size[1] + 1) // 2]
+        return signed_root(fine), signed_root(coarse)
+
+
+def _low_half(spectrum: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+    """Return the low frequencies (rows, columns // 2 + 1) of a spectrum of twice the sizes."""
+    above, below = (rows + 1) // 2, rows // 2
+    kept = spectrum[..., : columns // 2 + 1]
+    return torch.cat([kept[..., :above, :], kept[..., kept.shape[-2] - below :, :]], -2)
 
 
 def mirrored(size: int, padded: int, before: int) -> torch.Tensor:
@@ -128,6 +181,15 @@ def reblur_lines(optics: DefocusOptics, range_um: float, step_um: float = 0.25) 
     return table.z_um, table.frequency, np.asarray(lines, np.float32)
 
 
+@lru_cache(maxsize=8)
+def _radii(shape: tuple[int, int], pixel_um: float, step: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return where in a table the frequencies of an image are: index below, and share of the next."""
+    fy, fx = np.fft.fftfreq(shape[0], pixel_um), np.fft.rfftfreq(shape[1], pixel_um)
+    at = np.hypot(fy[:, None], fx) / step
+    low = at.astype(np.int32)
+    return low, (at - low).astype(np.float32)
+
+
 def reblur_planes(
     optics: DefocusOptics,
     range_um: float,
@@ -138,14 +200,23 @@ def reblur_planes(
     """Return transfer functions (n, y, x // 2 + 1) from confocal planes at z to the image at 0.
 
     The image is their sum over planes, times the planes' distance over the depth of field.
+
+    Parameters
+    ----------
+    optics : DefocusOptics
+    range_um : float
+        Largest distance that is asked for.
+    z_um : ndarray, shape (n,)
+    shape : tuple of int
+    pixel_um : float
     """
     at_z, frequency, lines = reblur_lines(optics, range_um)
     wanted = -np.asarray(z_um, float)
     place = np.clip((wanted - at_z[0]) / (at_z[1] - at_z[0]), 0, len(at_z) - 1.001)
     low = place.astype(int)
-    share = (place - low)[:, None]
-    chosen = lines[low] * (1 - share) + lines[low + 1] * share
-    fy, fx = np.fft.fftfreq(shape[0], pixel_um), np.fft.rfftfreq(shape[1], pixel_um)
-    at = np.hypot(fy[:, None], fx)
-    out = np.stack([np.interp(at, frequency, line, right=0.0) for line in chosen])
-    return torch.from_numpy(out.astype(np.float32))
+    share = (place - low)[:, None].astype(np.float32)
+    chosen = np.zeros((len(wanted), len(frequency) + 2), np.float32)  # nothing beyond the table
+    chosen[:, :-2] = lines[low] * (1 - share) + lines[low + 1] * share
+    index, rest = _radii(shape, pixel_um, float(frequency[1] - frequency[0]))
+    index = np.minimum(index, len(frequency))
+    return torch.from_numpy(chosen[:, index] * (1 - rest) + chosen[:, index + 1] * rest)

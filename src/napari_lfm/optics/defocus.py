@@ -53,7 +53,7 @@ class DefocusOptics:
     immersion_index: float = 1.0
     sample_index: float = 1.33
     excitation_um: float = 0.56
-    depth_um: float = 27.0
+    depth_um: float = 35.0
     coverslip_error_um: float = 0.0
     pinhole_airy: float = 1.0
 

@@ -27,7 +27,7 @@ BEAD_UM = (0.1, 1.5)
 """Diameters."""
 NUCLEUS_UM = (0.9, 3.0)
 """Radii."""
-PER_1000_UM2 = (0.8, 25.0)
+PER_1000_UM2 = (0.6, 20.0)
 """Beads per area."""
 
 
@@ -142,7 +142,7 @@ _KINDS: dict[str, Callable[[Box, np.random.Generator], Scene]] = {
 def focal_scene(box: Box, rng: np.random.Generator) -> Scene:
     """Return a random specimen of the training families, now and then two kinds together."""
     names = list(
-        rng.choice(list(_KINDS), 2 if rng.random() < 0.15 else 1, replace=False, p=[0.3, 0.45, 0.25])
+        rng.choice(list(_KINDS), 2 if rng.random() < 0.15 else 1, replace=False, p=[0.35, 0.35, 0.3])
     )
     out = Scene(())
     for name in names:

@@ -38,7 +38,7 @@ class FocalSettings:
         Further planes above and below that hold objects too: they are seen blurred only.
     """
 
-    shape: tuple[int, int, int] = (41, 320, 320)
+    shape: tuple[int, int, int] = (41, 256, 256)
     step_um: float = 0.5
     pixel_um: float = 0.325
     beyond: int = 6

@@ -40,13 +40,13 @@ class OpticsSpread:
         How many microscopes are drawn.
     """
 
-    depth_um: tuple[float, float] = (10.0, 45.0)
+    depth_um: tuple[float, float] = (20.0, 50.0)
     coverslip_error_um: tuple[float, float] = (-3.0, 3.0)
     sample_index: tuple[float, float] = (1.33, 1.38)
     na_share: float = 0.1
     wavelength_share: float = 0.13
     pixel_share: float = 0.12
-    wrong_share: float = 0.03
+    wrong_share: float = 0.02
     variants: int = 24
 
 
@@ -124,7 +124,7 @@ class SimulatedFocal:
         spread: OpticsSpread | None = None,
         seed: int = 0,
         pool: int = 40,
-        fresh_every: int = 20,
+        fresh_every: int = 10,
         validation_stacks: int = 6,
     ) -> None:
         self.settings = FocalSettings() if settings is None else settings

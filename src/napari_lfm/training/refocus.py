@@ -1,4 +1,4 @@
-"""Virtual refocusing as a task of the training loop: one image, many distances at a time."""
+"""Virtual refocusing as a task of the training loop: one image, all planes within reach at a time."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from napari_lfm.networks.refocus import RefocusNet, conditions
-from napari_lfm.networks.refocus_physics import RefocusPhysics, reblur_planes
+from napari_lfm.networks.refocus import RefocusNet
+from napari_lfm.networks.refocus_physics import RefocusPhysics
+from napari_lfm.networks.refocus_render import Blurs, blurs, plane_z_um, rendered, stack_spectrum, unexplained
 from napari_lfm.networks.wfcon import Discriminator
 from napari_lfm.training.focal_pairs import FocalData, recorded
 from napari_lfm.training.losses import LeastSquaresDiscriminator, LeastSquaresGenerator, combine
-from napari_lfm.training.refocus_losses import consistency_loss
+from napari_lfm.training.refocus_examples import Example, between, condition_of, turned
+from napari_lfm.training.refocus_losses import LEAST_PEAK, differences, high_passed
 from napari_lfm.training.task import BaseTask, Phase, Validation, numpy_rng
 
 if TYPE_CHECKING:
@@ -21,16 +23,15 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from napari_lfm.optics.defocus import DefocusOptics
     from napari_lfm.training.focal_pairs import FocalSource
 
 ADAM = (0.5, 0.999)
 DISCRIMINATOR_RATE = 0.3
-_LEAST_PEAK = 0.3
 _CANDIDATES = 3
-_CONTEXT_PX = 32
-"""Beyond the largest blur, what of a recording the physical guesses are made from."""
 _VALIDATION_SHARES = (-1.0, -0.6, -0.3, 0.0, 0.3, 0.6, 1.0)
+_LEAST_PEAK = 0.3
+_RIM_PX, _RIM_RECORDED_PX = 12, 40
+"""Pixels at the border that are not compared; of recordings what lies beyond is not known."""
 
 
 @dataclass(frozen=True)
@@ -44,19 +45,19 @@ class RefocusPlan:
     range_um : float
         Largest distance.
     patch_px : int
+        Of recorded stacks; simulated ones are taken whole, for they go on periodically.
     planes : int
-        Distances per image and step.
+        Wide-field planes that are rendered and compared, per image and step.
     images : int
         Images per step.
     squares : float
         Weight of the squared difference of the light, beside the absolute one of its square roots.
     confocal : float
-        Weight of the confocal head.
+        Weight of the confocal stack.
+    widefield : float
+        Weight of the rendered wide-field planes.
     consistency : float
-        Weight of the difference between the image and the confocal stack, blurred as the microscope blurs
-        it; 0: off.
-    consistency_every : int
-        Steps between those that have it: they need planes over the whole range.
+        Weight of the difference between the image and what the confocal stack says it should be.
     adversarial : bool
         With a discriminator (LSGAN), as in the paper.
     gan : float
@@ -65,13 +66,13 @@ class RefocusPlan:
 
     network: dict[str, Any] = field(default_factory=dict)
     range_um: float = 10.0
-    patch_px: int = 160
-    planes: int = 12
+    patch_px: int = 256
+    planes: int = 3
     images: int = 1
     squares: float = 4.0
     confocal: float = 1.0
+    widefield: float = 1.0
     consistency: float = 0.3
-    consistency_every: int = 4
     adversarial: bool = False
     gan: float = 0.02
 
@@ -104,8 +105,8 @@ class RefocusTask(BaseTask):
             modules["discriminator"] = Discriminator(flat=True)
         super().__init__(modules)
         self.source, self.plan, self.seed, self.started = source, plan, seed, start is not None
-        self._multiple, self._physics = network.multiple, network.physics
-        self._reblur: dict[Any, torch.Tensor] = {}
+        self._multiple, self._planes, self._sharp = network.multiple, network.planes, network.sharp
+        self._blurs: dict[Any, Blurs] = {}
 
     @property
     def phases(self) -> Sequence[Phase]:
@@ -121,60 +122,99 @@ class RefocusTask(BaseTask):
         """Make the first stacks; yields (done, all, what)."""
         yield from self.source.prepare()
 
-    def batch(self, index: int) -> dict[str, torch.Tensor]:
-        """Return images, conditions, guesses and targets of one step."""
+    def batch(self, index: int) -> list[Example]:
+        """Return images, sweeps and targets of one step."""
         step = index // len(self.phases)
         rng = numpy_rng(self.seed, index)
-        # planes over the whole range, evenly spaced, where consistency is asked for
-        whole = self.plan.consistency > 0 and step % self.plan.consistency_every == 0
-        drawn = [self._draw(self.source.data(step, rng), rng, whole) for _ in range(self.plan.images)]
-        return {key: torch.stack([d[key] for d in drawn]) for key in drawn[0]}
-
-    def _draw(self, data: FocalData, rng: np.random.Generator, whole: bool) -> dict[str, torch.Tensor]:
-        count = len(data.widefield)
-        plane = int(rng.integers(count))
-        given = recorded(data, plane, rng)
-        reach = int(self.plan.range_um / data.step_um + 1e-6)
-        if whole:
-            stride = max(1, round(self.plan.range_um / 10 / data.step_um))
-            first = -reach + int(rng.integers(stride))
-            offsets = np.arange(first, reach + 1, stride)
-        else:
-            able = np.arange(max(-reach, -plane), min(reach, count - 1 - plane) + 1)
+        out = []
+        for _ in range(self.plan.images):
+            data = self.source.data(step, rng)
+            # more often near the middle, where there are planes on both sides
+            plane = int(rng.triangular(-0.5, (len(data.widefield) - 1) / 2, len(data.widefield) - 0.5) + 0.5)
+            given = recorded(data, plane, rng)
+            reach = int(self.plan.range_um / data.step_um + 1e-6)
+            able = np.arange(max(-reach, -plane), min(reach, len(data.widefield) - 1 - plane) + 1)
             offsets = np.sort(rng.choice(able, min(self.plan.planes, len(able)), replace=False))
-        z = offsets * data.step_um
-        box = self._place(data, given.image, rng)
-        physics = self._guesses(data, given.image, z, box)
-        at = np.clip(plane + offsets, 0, count - 1)
-        valid = torch.from_numpy((at == plane + offsets).astype(np.float32))
-        rows, columns = box
-        wide = ((data.widefield[at][:, rows, columns].float() - given.low) / given.span).clamp(min=0)
-        known = data.confocal is not None
-        other = torch.zeros_like(wide)
-        if data.confocal is not None:
-            other = data.confocal[at][:, rows, columns].float() / given.span
-        parts = [given.image[rows, columns][None, None], torch.stack([wide, other], 1)]
-        if physics is not None:
-            parts.append(physics)
-        turned = _turned(parts, rng)
-        out = {
-            "image": turned[0],
-            "wanted": turned[1],
-            "valid": valid,
-            "known": torch.tensor([1.0, float(known)]),
-            "condition": condition_of(z, self.plan.range_um, data.optics, data.pixel_um),
-            "whole": torch.tensor(float(whole)),
-            "z_um": torch.from_numpy(z),
-        }
-        if physics is not None:
-            out["physics"] = turned[2]
-        if whole:
-            out["reblur"] = self._reblur_planes(data, z)
+            turn = int(rng.integers(8))
+            box = self._place(data, given.image, rng)
+            out.append(self.example(data, plane, given.image, given.low, given.span, offsets, box, turn))
         return out
 
+    def example(
+        self,
+        data: FocalData,
+        plane: int,
+        image: torch.Tensor,
+        low: float,
+        span: float,
+        offsets: np.ndarray,
+        box: tuple[slice, slice],
+        turn: int,
+    ) -> Example:
+        """Return one image with what is wanted of it.
+
+        Parameters
+        ----------
+        data : FocalData
+        plane : int
+            Of the stack, that was the image.
+        image : Tensor, shape (y, x)
+            As it was recorded, scaled: ``(grey - low) / span``.
+        low, span : float
+        offsets : ndarray of int
+            Of the wide-field planes to be compared, from `plane`.
+        box : tuple of slice
+            Rows and columns.
+        turn : int
+            0 to 7: turned and mirrored.
+        """
+        image = turned(image[box], turn).contiguous()
+        physics = RefocusPhysics(
+            data.optics, data.pixel_um, self.plan.range_um, image, 0 if data.periodic else None
+        )
+        sharp = coarse = None
+        if self._sharp:
+            sharp, coarse = (part[None] for part in physics.sweep(self._sharp, self._planes))
+        at = plane + plane_z_um(self._planes, self.plan.range_um) / data.step_um
+        valid = torch.from_numpy(((at > -1e-6) & (at < len(data.widefield) - 1 + 1e-6)).astype(np.float32))
+        confocal = None
+        if data.confocal is not None:
+            confocal = turned(between(data.confocal, at, box), turn) / span
+        wide = (turned(data.widefield[plane + offsets][(slice(None), *box)].float(), turn) - low) / span
+        z = offsets * data.step_um
+        own = self._blurs_of(physics, data, 0.0)
+        parts = [self._blurs_of(physics, data, float(v)) for v in z]
+        return Example(
+            image[None, None],
+            sharp,
+            coarse,
+            condition_of(self.plan.range_um, data.optics, data.pixel_um),
+            physics,
+            own,
+            confocal,
+            valid,
+            wide.clamp(min=0).contiguous(),
+            Blurs(torch.cat([p.planes for p in parts]), torch.cat([p.soften for p in parts])),
+            z,
+            _RIM_PX if data.periodic else min(_RIM_RECORDED_PX, min(image.shape) // 5),
+        )
+
+    def _blurs_of(self, physics: RefocusPhysics, data: FocalData, z_um: float) -> Blurs:
+        """Return the blurs to a plane; those of simulated stacks are kept, in half precision."""
+        key = data.optics, data.pixel_um, physics.padded, round(z_um, 4)
+        if key not in self._blurs:
+            made = blurs(physics, self._planes, [z_um])
+            if not data.periodic:
+                return made
+            self._blurs[key] = Blurs(made.planes.half(), made.soften.half())
+        kept = self._blurs[key]
+        return Blurs(kept.planes.float(), kept.soften.float())
+
     def _place(self, data: FocalData, image: torch.Tensor, rng: np.random.Generator) -> tuple[slice, slice]:
-        """Return rows and columns with something in them."""
+        """Return rows and columns with something in them; all of what is periodic."""
         multiple = self._multiple
+        if data.periodic and image.shape[0] % multiple == 0 and image.shape[1] % multiple == 0:
+            return slice(0, image.shape[0]), slice(0, image.shape[1])
         first, stop = data.columns or (0, image.shape[1])
         size = [
             max(multiple, min(self.plan.patch_px, n) // multiple * multiple)
@@ -192,101 +232,68 @@ class RefocusTask(BaseTask):
         y, x = chosen
         return slice(y, y + size[0]), slice(x, x + size[1])
 
-    def _guesses(
-        self, data: FocalData, image: torch.Tensor, z: np.ndarray, box: tuple[slice, slice]
-    ) -> torch.Tensor | None:
-        if not self._physics:
-            return None
-        if data.periodic:
-            made = RefocusPhysics(data.optics, data.pixel_um, self.plan.range_um, image, 0)
-            return made.channels(z)[:, :, box[0], box[1]]
-        # of a large recording only what the blur reaches: transforms of all of it would take most of a step
-        around = int(float(data.optics.blur_radius_um(self.plan.range_um)) / data.pixel_um) + _CONTEXT_PX
-        first = [max(0, b.start - around) for b in box]
-        near = image[first[0] : box[0].stop + around, first[1] : box[1].stop + around]
-        made = RefocusPhysics(data.optics, data.pixel_um, self.plan.range_um, near)
-        rows, columns = (slice(b.start - f, b.stop - f) for b, f in zip(box, first, strict=True))
-        return made.channels(z)[:, :, rows, columns]
-
-    def _reblur_planes(self, data: FocalData, z: np.ndarray) -> torch.Tensor:
-        key = data.optics, data.pixel_um, float(z[0])
-        if key not in self._reblur:
-            side = 2 * self.plan.patch_px
-            planes = reblur_planes(data.optics, self.plan.range_um, z, (side, side), data.pixel_um)
-            step = float(z[1] - z[0]) if len(z) > 1 else data.step_um
-            self._reblur[key] = planes * (step / data.optics.depth_of_field_um)
-        return self._reblur[key]
-
-    def loss(self, phase: str, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def loss(self, phase: str, batch: list[Example]) -> dict[str, torch.Tensor]:
         """Return differences of square roots and of light, consistency, and the discriminator's say."""
-        images = len(batch["image"])
         network = self.modules["network"]
         terms: dict[str, list[torch.Tensor]] = {}
         if phase == "discriminator":
             judge = self.modules["discriminator"]
             total = []
-            for k in range(images):
+            for e in (example.to(_device_of(judge)) for example in batch):
+                if e.confocal is None:
+                    continue
                 with torch.no_grad():
-                    made = network(batch["image"][k], batch["condition"][k], _item(batch, "physics", k))
-                real = batch["wanted"][k][batch["valid"][k] > 0].clamp(min=0).sqrt()
-                fake = made.float()[batch["valid"][k] > 0].clamp(min=0)
+                    made = network(e.image, e.condition, e.sharp, e.coarse).float()[0]
+                fake, real = made.clamp(min=0)[e.valid > 0], e.confocal.clamp(min=0).sqrt()[e.valid > 0]
                 total.append(LeastSquaresDiscriminator()(judge(_judged(fake)), judge(_judged(real))))
+            if not total:  # nothing confocal to tell apart
+                nothing = sum(p.sum() for p in judge.parameters()) * 0.0
+                return combine({"lsgan": (2.0, torch.as_tensor(nothing))})
             return combine({"lsgan": (2.0, torch.stack(total).mean())})
-        for k in range(images):
-            roots = network(batch["image"][k], batch["condition"][k], _item(batch, "physics", k)).float()
-            wanted, valid = batch["wanted"][k].float(), batch["valid"][k]
-            for key, value in self._differences(roots, wanted, valid, batch["known"][k]).items():
-                terms.setdefault(key, []).append(value)
-            if float(batch["whole"][k]) > 0 and "reblur" in batch:
-                terms.setdefault("consistency", []).append(
-                    consistency_loss(roots[:, 1], batch["reblur"][k], batch["image"][k, 0, 0].float())
-                )
+        for e in (example.to(_device_of(network)) for example in batch):
+            roots = network(e.image, e.condition, e.sharp, e.coarse).float()[0]
+            light = roots.clamp(min=0) ** 2
+            spectrum = stack_spectrum(e.physics, light)
+            rest = unexplained(e.physics, spectrum, e.own)
+            made = rendered(e.physics, spectrum, rest, e.blurs)
+            alike = torch.ones(len(made), device=made.device)
+            for key, value in differences(made, None, e.wide, alike, LEAST_PEAK["widefield"], e.rim).items():
+                terms.setdefault(f"widefield_{key}", []).append(value)
+            if e.confocal is not None:
+                least = LEAST_PEAK["confocal"]
+                for key, value in differences(light, roots, e.confocal, e.valid, least, e.rim).items():
+                    terms.setdefault(f"confocal_{key}", []).append(value)
+            missing = e.physics.inner(torch.fft.irfft2(rest, e.physics.padded))
+            away = high_passed(missing[None])[..., e.rim : -e.rim, e.rim : -e.rim]
+            terms.setdefault("consistency", []).append(away.abs().mean())
             if self.plan.adversarial:
-                judged = self.modules["discriminator"](_judged(roots[valid > 0].clamp(min=0)))
+                judged = self.modules["discriminator"](_judged(roots[e.valid > 0].clamp(min=0)))
                 terms.setdefault("lsgan", []).append(LeastSquaresGenerator()(judged))
+        p = self.plan
         weights = {
-            "roots": 1.0,
-            "squares": self.plan.squares,
-            "consistency": self.plan.consistency,
-            "lsgan": self.plan.gan,
+            "widefield_roots": p.widefield,
+            "widefield_squares": p.widefield * p.squares,
+            "confocal_roots": p.confocal,
+            "confocal_squares": p.confocal * p.squares,
+            "consistency": p.consistency,
+            "lsgan": p.gan,
         }
         return combine({key: (weights[key], torch.stack(v).mean()) for key, v in terms.items()})
-
-    def _differences(
-        self, roots: torch.Tensor, wanted: torch.Tensor, valid: torch.Tensor, known: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
-        """Return the two differences, each plane over its own brightness."""
-        rim = min(16, roots.shape[-1] // 8)
-        inner = (..., slice(rim, -rim), slice(rim, -rim))
-        roots, wanted = roots[inner], wanted[inner]
-        peak = torch.quantile(wanted.flatten(2)[..., ::3], 0.999, dim=2)[..., None, None].clamp(
-            min=_LEAST_PEAK
-        )
-        weight = valid[:, None] * known[None] * torch.tensor([1.0, self.plan.confocal], device=valid.device)
-        weight = weight / weight.sum().clamp(min=1e-6)
-        away = (roots - wanted.sqrt()).abs() / peak.sqrt()
-        # brighter than the brightest is cut: a single bead must not outweigh the field
-        light = ((roots.clamp(min=0) ** 2 - wanted) / peak).clamp(-3, 3) ** 2
-        return {
-            "roots": (away.mean((2, 3)) * weight).sum(),
-            "squares": (light.mean((2, 3)) * weight).sum(),
-        }
 
     def validate(self, modules: Mapping[str, nn.Module]) -> Validation:
         """Score refocused planes of specimens that were never trained on."""
         network = modules["network"]
-        device = next(network.parameters()).device
         rows: list[dict[str, float]] = []
         images: dict[str, np.ndarray] = {}
         for k, data in enumerate(self.source.validation()):
-            made = self._validated(network, device, data, k)
+            made = self._validated(network, data, k)
             rows += made[0]
             images = images or made[1]
         values = {key: float(np.mean([r[key] for r in rows if key in r])) for key in rows[0]}
         return Validation(values["psnr_db"] + 0.5 * values.get("confocal_db", 0.0), values, images)
 
     def _validated(
-        self, network: nn.Module, device: torch.device, data: FocalData, number: int
+        self, network: nn.Module, data: FocalData, number: int
     ) -> tuple[list[dict[str, float]], dict[str, np.ndarray]]:
         count = len(data.widefield)
         rng = numpy_rng(self.seed, number, 77)
@@ -297,38 +304,28 @@ class RefocusTask(BaseTask):
         offsets = offsets[(plane + offsets >= 0) & (plane + offsets < count)]
         if not data.noise_free:  # of a recording the image itself would be its own target, noise and all
             offsets = offsets[offsets != 0]
-        z, at = offsets * data.step_um, plane + offsets
-        multiple = self._multiple
         first, stop = data.columns or (0, data.widefield.shape[2])
-        size = [
-            max(multiple, min(n, 288) // multiple * multiple) for n in (data.widefield.shape[1], stop - first)
-        ]
+        m = self._multiple
+        size = [max(m, min(n, 288) // m * m) for n in (data.widefield.shape[1], stop - first)]
         box = slice(0, size[0]), slice(first, first + size[1])
-        physics = self._guesses(data, given.image, z, box)
-        condition = condition_of(z, self.plan.range_um, data.optics, data.pixel_um)
-        image = given.image[box]
+        e = self.example(data, plane, given.image, given.low, given.span, offsets, box, 0)
+        e = e.to(_device_of(network))
         with torch.no_grad():
-            roots = network(
-                image[None, None].to(device),
-                condition.to(device),
-                None if physics is None else physics.to(device),
-            )
-        light = roots.float().clamp(min=0).cpu() ** 2
+            light = network(e.image, e.condition, e.sharp, e.coarse).float()[0].clamp(min=0) ** 2
+            spectrum = stack_spectrum(e.physics, light)
+            wide = rendered(e.physics, spectrum, unexplained(e.physics, spectrum, e.own), e.blurs)
+        e, wide, light = e.to(torch.device("cpu")), wide.cpu(), light.cpu()
         rows = []
-        for n, k in enumerate(at):
-            wide = ((data.widefield[k][box].float() - given.low) / given.span).clamp(min=0)
-            row = {"psnr_db": _psnr(light[n, 0], wide), "input_db": _psnr(image.clamp(min=0), wide)}
-            if data.confocal is not None:
-                other = data.confocal[k][box].float() / given.span
-                row["confocal_db"] = _psnr(light[n, 1], other)
+        image = e.image[0, 0]
+        at = plane_z_um(self._planes, self.plan.range_um)
+        for n, z in enumerate(e.z_um):
+            row = {"psnr_db": _psnr(wide[n], e.wide[n]), "input_db": _psnr(image.clamp(min=0), e.wide[n])}
+            k = int(np.abs(at - z).argmin())
+            if e.confocal is not None and e.valid[k]:
+                row["confocal_db"] = _psnr(light[k], e.confocal[k])
             rows.append(row)
-        n = len(at) - 1
-        pictures = {
-            "input": image.numpy(),
-            "network": light[n, 0].numpy(),
-            "truth": ((data.widefield[at[n]][box].float() - given.low) / given.span).numpy(),
-            "network confocal": light[n, 1].numpy(),
-        }
+        n = len(e.z_um) - 1
+        pictures = {"input": image.numpy(), "network": wide[n].numpy(), "truth": e.wide[n].numpy()}
         return rows, pictures
 
     def describe(self) -> dict[str, Any]:
@@ -341,39 +338,13 @@ class RefocusTask(BaseTask):
         }
 
 
-def condition_of(
-    z_um: np.ndarray | torch.Tensor, range_um: float, optics: DefocusOptics, pixel_um: float
-) -> torch.Tensor:
-    """Return `conditions` of distances, (n,) for planes or (n, y, x) for surfaces."""
-    z = torch.as_tensor(np.asarray(z_um), dtype=torch.float32)
-    z = z.reshape(-1, 1, 1, 1) if z.dim() == 1 else z[:, None]
-    return conditions(
-        z,
-        range_um,
-        float(optics.edge_waves(1.0)),
-        float(optics.blur_radius_um(1.0)) / pixel_um,
-        pixel_um * 4 * optics.na / optics.wavelength_um,
-    )
+def _device_of(module: nn.Module) -> torch.device:
+    return next(module.parameters()).device
 
 
 def _judged(planes: torch.Tensor) -> torch.Tensor:
     """Return what the discriminator sees, (B, 1, 1, y, x): square roots, cut at the brightest."""
-    return planes.clamp(max=3.0).flatten(0, 1)[:, None, None]
-
-
-def _item(batch: Mapping[str, torch.Tensor], key: str, k: int) -> torch.Tensor | None:
-    return batch[key][k] if key in batch else None
-
-
-def _turned(parts: Sequence[torch.Tensor], rng: np.random.Generator) -> list[torch.Tensor]:
-    """Return all parts turned and mirrored alike across."""
-    flips = [axis for axis in (-2, -1) if rng.random() < 0.5]
-    swap = parts[0].shape[-1] == parts[0].shape[-2] and rng.random() < 0.5
-    out = []
-    for part in parts:
-        part = torch.flip(part, flips) if flips else part
-        out.append((part.transpose(-1, -2) if swap else part).contiguous())
-    return out
+    return planes.clamp(max=3.0)[:, None, None]
 
 
 def _psnr(found: torch.Tensor, wanted: torch.Tensor) -> float:

@@ -1,43 +1,63 @@
-"""Defocus consistency: the predicted confocal stack, blurred by the microscope, must be the image."""
+"""Losses of virtual refocusing: planes, each over its own brightness, and what is not explained."""
 
 from __future__ import annotations
 
 import torch
 from torch.nn import functional
 
-from napari_lfm.networks.refocus_physics import mirrored
-
 CONSISTENT_PX = 8.0
 """Consistency is asked for below this scale: haze from beyond the range is not the stack's."""
+LEAST_PEAK = {"widefield": 0.3, "confocal": 0.1}
+"""Brightest of a plane, over that of the image, from which on it counts in full."""
+_FLOOR = 1e-4
 
 
-def consistency_loss(roots: torch.Tensor, reblur: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-    """Return how far the blurred confocal stack is from the image, in its middle.
+def differences(
+    light: torch.Tensor,
+    roots: torch.Tensor | None,
+    wanted: torch.Tensor,
+    valid: torch.Tensor,
+    least_peak: float,
+    rim_px: int,
+) -> dict[str, torch.Tensor]:
+    """Return the absolute difference of square roots and the squared one of light.
 
     Parameters
     ----------
-    roots : Tensor, shape (z, y, x)
-        Square roots of the confocal planes, evenly spaced over the whole range.
-    reblur : Tensor, shape (z, side, side // 2 + 1)
-        Transfer functions from the planes to the image, weights included.
-    image : Tensor, shape (y, x)
-        No larger than `side`.
+    light : Tensor, shape (n, y, x)
+        What was found.
+    roots : Tensor, shape (n, y, x), or None
+        Its square roots, negative ones too: where they are, they are pulled back to 0. None: of `light`.
+    wanted : Tensor, shape (n, y, x)
+    valid : Tensor, shape (n,)
+        1 for planes that count.
+    least_peak : float
+        Of the brightness that differences are taken over.
+    rim_px : int
+        At the border that are left out.
     """
-    stack = roots.clamp(min=0) ** 2
-    side, patch = 2 * (reblur.shape[-1] - 1), image.shape[-1]
-    index = [mirrored(n, side, (side - n) // 2).to(image.device) for n in image.shape]
-    wide = stack[:, index[0]][:, :, index[1]]
-    seen = torch.fft.irfft2((torch.fft.rfft2(wide) * reblur).sum(0), (side, side))
-    top, left = ((side - n) // 2 for n in image.shape)
-    seen = seen[top : top + image.shape[0], left : left + patch]
-    rest = high_passed(seen[None] - image[None])[0]
-    cut = patch // 5
-    return rest[cut:-cut, cut:-cut].abs().mean()
+    inner = (..., slice(rim_px, -rim_px), slice(rim_px, -rim_px))
+    light, wanted = light[inner], wanted[inner].clamp(min=0)
+    if roots is None:
+        # below 0 the slope of the root at the floor goes on
+        positive = (light.clamp(min=0) + _FLOOR).sqrt() - _FLOOR**0.5
+        roots = torch.where(light > 0, positive, light / (2 * _FLOOR**0.5) * 0.1)
+    else:
+        roots = roots[inner]
+    peak = torch.quantile(wanted.flatten(1)[:, ::7], 0.999, dim=1)[:, None, None].clamp(min=least_peak)
+    weight = valid / valid.sum().clamp(min=1e-6)
+    away = (roots - wanted.sqrt()).abs() / peak.sqrt()
+    # brighter than the brightest is cut: a single bead must not outweigh the field
+    square = ((light - wanted) / peak).clamp(-3, 3) ** 2
+    return {
+        "roots": (away.mean((1, 2)) * weight).sum(),
+        "squares": (square.mean((1, 2)) * weight).sum(),
+    }
 
 
 def high_passed(images: torch.Tensor) -> torch.Tensor:
-    """Return images (n, y, x) without what is wider than a scale."""
-    half = int(2 * CONSISTENT_PX)
+    """Return images (n, y, x) without what is wider than `CONSISTENT_PX`."""
+    half = min(int(2 * CONSISTENT_PX), min(images.shape[1:]) - 1)
     line = torch.exp(-0.5 * (torch.arange(-half, half + 1, device=images.device) / CONSISTENT_PX) ** 2)
     line = (line / line.sum()).to(images.dtype)
     padded = functional.pad(images[:, None], (half,) * 4, mode="reflect")

@@ -1,7 +1,8 @@
-"""One image, ready to be refocused: encoded once, then one plane or surface after the other.
+"""One image, ready to be refocused: a confocal stack made once, then one plane or surface after the other.
 
-All that depends on the image alone is done when it is taken in. A plane then costs three inverse Fourier
-transforms and the decoder, and of a part of the image only that part.
+The network runs once for a part of the image. A confocal plane is then read off, and a wide-field one is
+rendered with the known optics, which takes milliseconds: a slider is live. Of a large image only the part
+that is asked for is worked on.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import numpy as np
 import torch
 
 from napari_lfm.core.problems import RequestError
-from napari_lfm.networks.refocus import conditions
-from napari_lfm.networks.refocus_physics import RefocusPhysics, mirrored, reblur_planes
+from napari_lfm.networks.refocus import PLANES, conditions
+from napari_lfm.networks.refocus_physics import RefocusPhysics, mirrored
+from napari_lfm.networks.refocus_render import blurs, plane_z_um, rendered, stack_spectrum, unexplained
 from napari_lfm.networks.stack_scale import StackLevels, stack_levels
 
 if TYPE_CHECKING:
@@ -26,10 +28,12 @@ if TYPE_CHECKING:
 
 Region = tuple[int, int, int, int]
 BEYOND = 1.25
-"""Up to how far beyond the trained range planes are computed, over the range; further ones as at this."""
+"""Up to how far beyond the trained range planes are rendered, over the range; further ones as at this."""
 _CONTEXT_PX = 96
 _TILE_PX = 1024
 _LEVELS_PER_RANGE = 20
+_KEPT_PX = 4_500_000
+"""Pixels of the parts that are kept ready."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,21 @@ class Refocused:
     widefield: np.ndarray
     confocal: np.ndarray
     beyond: np.ndarray
+
+
+@dataclass
+class _Part:
+    """A part of the image, with its surroundings, that the network has seen."""
+
+    physics: RefocusPhysics
+    roots: torch.Tensor
+    inner: tuple[slice, slice]
+    spectrum: torch.Tensor | None = None
+    rest: torch.Tensor | None = None
+
+    @property
+    def pixels(self) -> int:
+        return self.physics.size[0] * self.physics.size[1]
 
 
 class Refocuser:
@@ -88,17 +107,18 @@ class Refocuser:
         self.levels = levels or stack_levels(image, domain.low_percentile, domain.high_percentile)
         self.shape = (int(image.shape[0]), int(image.shape[1]))
         self.scaled = torch.from_numpy(self.levels.scaled(image)).to(self.device)
+        self.planes = int(getattr(network, "planes", 0))  # the published network has none
         self._physics: RefocusPhysics | None = None
-        self._encoded: dict[Region, tuple[list[torch.Tensor], tuple[int, int]]] = {}
+        self._parts: dict[Region, _Part] = {}
 
     @property
     def limit_um(self) -> float:
-        """Largest distance that is computed as it is."""
+        """Largest distance that is rendered as it is."""
         return BEYOND * self.domain.range_um
 
     @property
     def physics(self) -> RefocusPhysics:
-        """What defocus does to this image."""
+        """What defocus does to the whole image."""
         if self._physics is None:
             self._physics = RefocusPhysics(self.domain.optics, self.pixel_um, self.limit_um, self.scaled)
         return self._physics
@@ -129,87 +149,104 @@ class Refocuser:
         for top in range(y0, y1, _TILE_PX):
             for left in range(x0, x1, _TILE_PX):
                 part = (top, left, min(top + _TILE_PX, y1), min(left + _TILE_PX, x1))
-                made = self._decoded(height_um, part)
+                made = self._made(height_um, part)
                 out[:, part[0] - y0 : part[2] - y0, part[1] - x0 : part[3] - x0] = made
         out *= np.float32(self.levels.span)
         heights = np.broadcast_to(height_um, self.shape)[y0:y1, x0:x1]
         return Refocused(out[0], out[1], np.abs(heights) > self.domain.range_um * (1 + 1e-6))
 
     def forget(self) -> None:
-        """Let go of the memory of encoded parts."""
-        self._encoded.clear()
+        """Let go of the memory of parts."""
+        self._parts.clear()
 
     @torch.no_grad()
-    def _decoded(self, height_um: np.ndarray, part: Region) -> np.ndarray:
-        """Return both heads on a part, light over the image's scale."""
-        encoded, (rows, columns) = self._parts(part)
-        y0, x0, y1, x1 = part
-        uniform = height_um.size == 1
-        top, left = max(0, y0 - _CONTEXT_PX), max(0, x0 - _CONTEXT_PX)
-        around = (
-            slice(top, min(self.shape[0], y1 + _CONTEXT_PX)),
-            slice(left, min(self.shape[1], x1 + _CONTEXT_PX)),
-        )
-        clipped = np.clip(height_um, -self.limit_um, self.limit_um).astype(np.float32)
+    def _made(self, height_um: np.ndarray, region: Region) -> np.ndarray:
+        """Return both heads on a part, light over the image's scale, (2, y, x)."""
+        part = self._part(region)
+        y0, x0, y1, x1 = region
+        heights = np.clip(height_um, -self.limit_um, self.limit_um).astype(np.float32)
+        uniform = heights.size == 1
         if not uniform:
-            clipped = np.ascontiguousarray(clipped[around])
-        guesses = self._guesses(clipped, around)
-        index = [
-            mirrored(n, m, 0).to(self.device) for n, m in zip(guesses.shape[1:], (rows, columns), strict=True)
+            heights = np.ascontiguousarray(heights[y0:y1, x0:x1])
+        at = torch.from_numpy(heights).to(self.device)
+        confocal = self._confocal(part, at)
+        if uniform:
+            wide = self._widefield(part, [float(heights.flat[0])])[0]
+        else:
+            wide = self._between_levels(part, heights, at)
+        return np.asarray(torch.stack([wide.clamp(min=0), confocal]).cpu().numpy())
+
+    def _confocal(self, part: _Part, heights: torch.Tensor) -> torch.Tensor:
+        """Return the confocal head on heights (y, x) or (1, 1): between planes in square roots."""
+        step = 2 * self.domain.range_um / (self.planes - 1)
+        roots = part.roots[(slice(None), *part.inner)]
+        place = (heights / step + self.planes // 2).clamp(0, self.planes - 1)
+        low = place.floor().clamp(max=self.planes - 2).long()
+        share = place - low
+        if heights.numel() == 1:
+            k = int(low)
+            root = torch.lerp(roots[k].float(), roots[k + 1].float(), float(share))
+        else:
+            below, above = (torch.gather(roots, 0, (low + n)[None])[0].float() for n in (0, 1))
+            root = below * (1 - share) + above * share
+        return root.clamp(min=0) ** 2
+
+    def _widefield(self, part: _Part, z_um: Sequence[float]) -> torch.Tensor:
+        """Return rendered wide-field planes (n, y, x)."""
+        if part.spectrum is None or part.rest is None:
+            light = part.roots.float().clamp(min=0) ** 2
+            part.spectrum = stack_spectrum(part.physics, light)
+            part.rest = unexplained(part.physics, part.spectrum, blurs(part.physics, self.planes, [0.0]))
+        made = [
+            rendered(part.physics, part.spectrum, part.rest, blurs(part.physics, self.planes, [z]))[0]
+            for z in z_um
         ]
-        guesses = guesses[:, index[0]][:, :, index[1]]
-        heights = torch.from_numpy(clipped).to(self.device)
-        if not uniform:
-            heights = heights[index[0]][:, index[1]]
-            heights = torch.nn.functional.avg_pool2d(heights[None], 2)[0]
-        roots = self.network.decode(encoded, self._condition(heights), guesses[None])  # type: ignore[operator]
-        light = roots[0].float().clamp(min=0) ** 2
-        light = light[:, y0 - top : y1 - top, x0 - left : x1 - left]
-        return np.asarray(light.cpu().numpy())
+        return torch.stack(made)[(slice(None), *part.inner)]
 
-    def _condition(self, heights: torch.Tensor) -> torch.Tensor:
-        o = self.domain.optics
-        return conditions(
-            heights[None, None],
-            self.domain.range_um,
-            float(o.edge_waves(1.0)),
-            float(o.blur_radius_um(1.0)) / self.pixel_um,
-            self.pixel_um * 4 * o.na / o.wavelength_um,
-        )
-
-    def _parts(self, part: Region) -> tuple[list[torch.Tensor], tuple[int, int]]:
-        """Return a part, with its surroundings, encoded; and the pixels that it was padded to."""
-        if part not in self._encoded:
-            y0, x0, y1, x1 = part
-            rows = slice(max(0, y0 - _CONTEXT_PX), min(self.shape[0], y1 + _CONTEXT_PX))
-            columns = slice(max(0, x0 - _CONTEXT_PX), min(self.shape[1], x1 + _CONTEXT_PX))
-            image = self.scaled[rows, columns]
-            multiple = int(self.network.multiple)  # type: ignore[arg-type]
-            size = tuple(-(-n // multiple) * multiple for n in image.shape)
-            index = [mirrored(n, m, 0).to(self.device) for n, m in zip(image.shape, size, strict=True)]
-            image = image[index[0]][:, index[1]]
-            with torch.no_grad():
-                encoded = self.network.encode(image[None, None])  # type: ignore[operator]
-            if len(self._encoded) >= 4 and self.shape[0] * self.shape[1] > 4 * _TILE_PX**2:
-                self._encoded.clear()  # of large images not every tile is kept
-            self._encoded[part] = encoded, (size[0], size[1])
-        return self._encoded[part]
-
-    def _guesses(self, heights: np.ndarray, around: tuple[slice, slice]) -> torch.Tensor:
-        """Return the guesses (3, y, x) on a part: between levels of distance, pixel by pixel."""
-        if heights.size == 1:
-            return self.physics.channels([float(heights.flat[0])])[0][:, around[0], around[1]]
+    def _between_levels(self, part: _Part, heights: np.ndarray, at: torch.Tensor) -> torch.Tensor:
+        """Return the wide-field head on heights (y, x): rendered on levels, blended pixel by pixel."""
         step = self.domain.range_um / _LEVELS_PER_RANGE
-        at = torch.from_numpy(heights / step).to(self.device)
-        out: torch.Tensor | None = None
+        out = torch.zeros(heights.shape, device=self.device)
         for level in range(int(np.floor(heights.min() / step)), int(np.ceil(heights.max() / step)) + 1):
-            share = (1 - (at - level).abs()).clamp(min=0)
-            if not bool((share > 0).any()):
-                continue
-            made = self.physics.channels([level * step])[0][:, around[0], around[1]] * share
-            out = made if out is None else out.add_(made)
-        assert out is not None
+            share = (1 - (at / step - level).abs()).clamp(min=0)
+            if bool((share > 0).any()):
+                out += self._widefield(part, [level * step])[0] * share
         return out
+
+    def _part(self, region: Region) -> _Part:
+        """Return a part, with its surroundings, as the network sees it."""
+        if region in self._parts:
+            return self._parts[region]
+        y0, x0, y1, x1 = region
+        top, left = max(0, y0 - _CONTEXT_PX), max(0, x0 - _CONTEXT_PX)
+        image = self.scaled[
+            top : min(self.shape[0], y1 + _CONTEXT_PX), left : min(self.shape[1], x1 + _CONTEXT_PX)
+        ]
+        size = image.shape
+        multiple = int(self.network.multiple)  # type: ignore[arg-type]
+        index = [mirrored(n, -(-n // multiple) * multiple, 0).to(self.device) for n in size]
+        image = image[index[0]][:, index[1]]
+        o = self.domain.optics
+        physics = RefocusPhysics(o, self.pixel_um, self.domain.range_um, image)
+        condition = conditions(
+            self.domain.range_um,
+            o.edge_waves(1.0),
+            o.blur_radius_um(1.0) / self.pixel_um,
+            self.pixel_um * 4 * o.na / o.wavelength_um,
+        ).to(self.device)
+        sharp = coarse = None
+        count = int(self.network.sharp)  # type: ignore[arg-type]
+        with torch.no_grad():
+            if count:
+                sharp, coarse = (p[None] for p in physics.sweep(count, self.planes))
+            roots = self.network(image[None, None], condition, sharp, coarse)[0]
+        inner = slice(y0 - top, y1 - top), slice(x0 - left, x1 - left)
+        # half the memory; square roots up to some tens lose nothing that is seen
+        made = _Part(physics, roots.half() if self.device.type == "cpu" else roots, inner)
+        while self._parts and sum(p.pixels for p in self._parts.values()) + made.pixels > _KEPT_PX:
+            self._parts.pop(next(iter(self._parts)))
+        self._parts[region] = made
+        return made
 
     def stack(self, z_um: Sequence[float], region: Region | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return wide-field and confocal stacks (z, y, x)."""
@@ -217,9 +254,10 @@ class Refocuser:
         return np.stack([p.widefield for p in planes]), np.stack([p.confocal for p in planes])
 
     def consistency_z_um(self) -> np.ndarray:
-        """Return the planes that `expected` needs: over the whole range, a tenth of it apart."""
-        return np.linspace(-self.domain.range_um, self.domain.range_um, 21)
+        """Return the planes that `expected` needs: all of the network's."""
+        return plane_z_um(self.planes, self.domain.range_um)
 
+    @torch.no_grad()
     def expected(self, confocal: np.ndarray, z_um: np.ndarray) -> np.ndarray:
         """Return the image that a confocal stack of the whole image would have given.
 
@@ -228,25 +266,15 @@ class Refocuser:
         confocal : ndarray, shape (z, y, x)
             Grey values above the dark level, of evenly spaced planes over the range.
         z_um : ndarray, shape (z,)
+            From minus to plus the same distance.
 
         Returns
         -------
         ndarray, shape (y, x), float32
             Grey values above the dark level.
         """
-        physics, optics = self.physics, self.domain.optics
-        rows, columns = (
-            mirrored(n, m, physics.margin) for n, m in zip(self.shape, physics.padded, strict=True)
-        )
-        total: torch.Tensor | None = None
-        weight = float(z_um[1] - z_um[0]) / optics.depth_of_field_um
-        for z, plane in zip(z_um, confocal, strict=True):
-            line = reblur_planes(optics, self.domain.range_um, [float(z)], physics.padded, self.pixel_um)[0]
-            wide = torch.from_numpy(np.ascontiguousarray(plane)).to(self.device)
-            wide = wide[rows.to(self.device)][:, columns.to(self.device)]
-            part = torch.fft.rfft2(wide) * line.to(self.device)
-            total = part if total is None else total.add_(part)
-        assert total is not None
-        seen = torch.fft.irfft2(total * weight, physics.padded)
-        m = physics.margin
-        return np.asarray(seen[m : m + self.shape[0], m : m + self.shape[1]].cpu().numpy(), np.float32)
+        physics = RefocusPhysics(self.domain.optics, self.pixel_um, float(z_um[-1]), self.scaled)
+        light = torch.from_numpy(np.ascontiguousarray(confocal, np.float32)).to(self.device)
+        own = blurs(physics, len(z_um), [0.0])
+        seen = torch.fft.irfft2((stack_spectrum(physics, light) * own.planes[0]).sum(0), physics.padded)
+        return np.asarray(physics.inner(seen).cpu().numpy(), np.float32)
