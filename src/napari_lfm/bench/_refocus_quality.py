@@ -101,6 +101,7 @@ def quality(
     families: Sequence[str] = FAMILIES,
     electrons: Sequence[float] = ELECTRONS,
     iterations: Sequence[int] = ITERATIONS,
+    shares: Sequence[float] = SHARES,
 ) -> dict[str, Any]:
     """Score a model on specimens of families that it was not trained on.
 
@@ -115,6 +116,8 @@ def quality(
         At the 99.9th percentile of the inputs.
     iterations : sequence of int
         Of Richardson-Lucy; none leaves it out.
+    shares : sequence of float
+        |z| over the range.
 
     Returns
     -------
@@ -128,7 +131,7 @@ def quality(
         stack = phantom_stack(model, family, number)
         half = round(model.domain.range_um / model.domain.step_um)
         for level in electrons:
-            pairs = pairs_of(len(stack.widefield), half, k)
+            pairs = pairs_of(len(stack.widefield), half, k, shares)
             kind = f"{family}, {density_of(number)}"
             score_pairs(model, stack, pairs, level, kept, iterations, [SEED, 9, k, round(level)], kind)
     rows = kept.rows(model.domain.range_um)
