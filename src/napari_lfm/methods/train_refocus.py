@@ -28,8 +28,8 @@ from napari_lfm.methods.train_refocus_card import refocus_card
 from napari_lfm.methods.train_refocus_make import make_refocus_wish, start_entry
 from napari_lfm.methods.train_refocus_plan import (
     config_of,
+    least_pixels,
     microscope_of,
-    multiple_of,
     plan_of,
     simulation_of,
 )
@@ -246,7 +246,7 @@ def _data(wish: RefocusWish, layers: Sequence[NamedStack]) -> Iterator[Progress 
         yield Progress(k, count, f"Reading {name}")
         if named is None:
             named = read_stack(wish.stacks[k], wish.confocal[k] if wish.confocal else None)
-        values, other = checked_stack(named, wish.pixel_um, wish.step_um, wish.reverse)
+        values, other = checked_stack(named, wish.pixel_um, wish.step_um, wish.reverse, least_pixels(wish))
         wide.append((name, values))
         confocal += [] if other is None else [other]
     if confocal and len(confocal) < count:
@@ -254,7 +254,7 @@ def _data(wish: RefocusWish, layers: Sequence[NamedStack]) -> Iterator[Progress 
             f"{len(confocal)} of the {count} stacks have a confocal one.", "Give one for each, or none."
         )
     source = RecordedFocal(
-        wide, wish.optics, wish.pixel_um, wish.step_um, confocal or None, multiple_of(wish)
+        wide, wish.optics, wish.pixel_um, wish.step_um, confocal or None, least_pixels(wish)
     )
     planes = ", ".join(str(len(values)) for _, values in wide)
     what = "1 focal stack" if count == 1 else f"{count} focal stacks"

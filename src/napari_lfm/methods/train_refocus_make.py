@@ -94,7 +94,9 @@ def _fill_own(given: dict[str, Any]) -> None:
 
 def _fill_optics(given: dict[str, Any], own: bool) -> None:
     """Fill in the microscope: what is said, else the microscope's, else the start's, else the usual."""
-    start = start_entry(str(given["start_from"])) if given.get("start_from") and own else None
+    told = all(name in given for name in (*OPTICS, "range_um"))  # then the start need not be there any more
+    wanted = own and given.get("start_from") and not told
+    start = start_entry(str(given["start_from"])) if wanted else None
     domain = None if start is None else domain_of(start.card)
     base = DefocusOptics() if domain is None else domain.optics
     usual: dict[str, Any] = {name: getattr(base, name) for name in OPTICS}

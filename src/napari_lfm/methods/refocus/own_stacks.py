@@ -123,7 +123,7 @@ def read_stack(path: str | Path, confocal: str | Path | None = None) -> NamedSta
 
 
 def checked_stack(
-    stack: NamedStack, pixel_um: float, step_um: float, reverse: bool = False
+    stack: NamedStack, pixel_um: float, step_um: float, reverse: bool = False, least_px: int = 1
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the planes (z, y, x), focus rising with the index, and the confocal ones.
 
@@ -134,6 +134,8 @@ def checked_stack(
         Of the training.
     reverse : bool
         The planes come in falling order.
+    least_px : int
+        Rows, and a third of the columns, that there must be.
 
     Raises
     ------
@@ -141,10 +143,10 @@ def checked_stack(
         If it is no stack of enough planes, is too small, holds values that are no numbers, or its sizes are
         not those of the training.
     """
-    wide = _values(stack.name, stack.widefield, pixel_um, step_um)
+    wide = _values(stack.name, stack.widefield, pixel_um, step_um, least_px)
     other = None
     if stack.confocal is not None:
-        other = _values(f"{stack.name} (confocal)", stack.confocal, pixel_um, step_um)
+        other = _values(f"{stack.name} (confocal)", stack.confocal, pixel_um, step_um, least_px)
     if reverse:
         wide = wide[::-1]
         other = None if other is None else other[::-1]
@@ -179,9 +181,9 @@ def checked_size(name: str, size: StackSize, pixel_um: float, step_um: float, le
             )
 
 
-def _values(name: str, image: xr.DataArray, pixel_um: float, step_um: float) -> np.ndarray:
+def _values(name: str, image: xr.DataArray, pixel_um: float, step_um: float, least_px: int) -> np.ndarray:
     image = _plain(name, image)
-    checked_size(name, size_of(name, image), pixel_um, step_um)
+    checked_size(name, size_of(name, image), pixel_um, step_um, least_px)
     # a mirrored layer is turned round: its coordinates rise then
     falling = [d for d, v in spacing_of(image).items() if v < 0]
     if falling:
