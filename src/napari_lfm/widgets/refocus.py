@@ -68,7 +68,7 @@ class RefocusController:
         self.opened: Opened | None = None
         self.heights: np.ndarray | None = None
         self.latency_s: float | None = None
-        self._changes = 0
+        self._changes, self._opened_at = 0, 0.0
         self._network: tuple[Any, Any] | None = None
         self._source: Source | None = None
         self._asked_key: Any = None
@@ -98,6 +98,11 @@ class RefocusController:
         panel.crew.at_close(lambda: dims.current_step.disconnect(self._soon))
         self.models.begin()
         self._guess()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that was asked for is computed."""
+        return not self._pause.isActive() and not self.desk.busy
 
     # --------------------------------------------------------------------- input
     def choose(self, layer: Any) -> None:
@@ -321,7 +326,7 @@ class RefocusController:
 
     def _on_opened(self, event: Opened) -> None:
         assert self.layer is not None
-        self.opened = event
+        self.opened, self._opened_at = event, time.perf_counter()
         image = event.image
         self.layers.begin(self.layer, image.factor, image.refocuser.shape)
         self.view.show_range(image.refocuser.domain.range_um, image.refocuser.limit_um)
@@ -336,7 +341,8 @@ class RefocusController:
             self.show.follow_solid()
         if not event.first:
             return
-        self.latency_s = time.perf_counter() - event.wish.asked
+        # what opening it took is no matter of the slider
+        self.latency_s = time.perf_counter() - max(event.wish.asked, self._opened_at)
         wish = event.wish
         assert self.opened is not None
         domain = self.opened.image.refocuser.domain

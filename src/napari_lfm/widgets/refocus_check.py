@@ -72,11 +72,12 @@ class RefocusChecks:
 
         def have(values: np.ndarray) -> None:
             name = f"{title}, z = {signed(z)} {MICROMETRES}"
-            self.control.layers.add_flat(DECONVOLVED, name, values)
+            # beside the refocused picture, not over it
+            self.control.layers.add_flat(DECONVOLVED, name, values).visible = False
             self._text.show_text(
-                f"{name}: by the known blur of this distance, as if all light came from this plane. Tick "
-                "'Side by side' above to compare."
+                f"{name}: by the known blur of this distance, as if all light came from this plane."
             )
+            self.view.beside_box.setChecked(True)
             self.control.show.follow_beside()
 
         self._begin(events, have, self.view.check_text)

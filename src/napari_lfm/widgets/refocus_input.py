@@ -143,15 +143,15 @@ def visible_region(corners: Any, shape: tuple[int, int]) -> Region:
         size = shape[axis]
         low, high = sorted((float(corners[0, axis]), float(corners[1, axis])))
         low, high = max(0.0, low), min(float(size), high + 1)
+        if size <= FIRST_PX:
+            out.append((0, size))
+            continue
         if high - low < 1:
-            low, high = 0.0, float(size)
-        if size <= FIRST_PX or high - low >= size:
             low, high = 0.0, float(size)
         middle, length = (low + high) / 2, min(high - low, FIRST_PX)
         # the same part again and again while one drags: what is known of it is kept
-        first = int(_GRID_PX * np.floor((middle - length / 2) / _GRID_PX + 0.5))
-        last = int(_GRID_PX * np.ceil((middle + length / 2) / _GRID_PX - 0.5))
-        last = min(max(last, first + _GRID_PX), first + FIRST_PX)
+        first = int(_GRID_PX * np.floor((middle - length / 2) / _GRID_PX))
+        last = min(int(_GRID_PX * np.ceil((middle + length / 2) / _GRID_PX)), first + FIRST_PX)
         out.append((max(0, min(first, size - 1)), min(size, last)))
     (y0, y1), (x0, x1) = out
     return y0, x0, y1, x1

@@ -24,6 +24,7 @@ SURFACE = "surface"
 ROLE = "volume"
 _MASK_COLOUR = "#e05a4e"
 _HEADROOM = 4.0
+_ANGLES = (-10.0, 35.0, 150.0)
 
 
 def placement(layer: Image, factor: float) -> dict[str, Any]:
@@ -37,6 +38,12 @@ def placement(layer: Image, factor: float) -> dict[str, Any]:
         "units": tuple(map(str, layer.units[-2:])),
         "axis_labels": ("y", "x"),
     }
+
+
+def camera_of(viewer: Viewer) -> Any:
+    """Return the viewer's camera, which napari 0.9 has moved to its scene."""
+    scene = getattr(viewer, "scene", None)
+    return viewer.camera if scene is None else scene.camera
 
 
 class RefocusLayers:
@@ -259,7 +266,7 @@ class RefocusLayers:
                 name=SURFACE,
                 colormap="turbo" if colour == "height" else self._input.colormap,
                 contrast_limits=limits,
-                shading="none",
+                shading="smooth" if colour == "height" else "none",
                 units=(self._where["units"][1],) * 3,
                 axis_labels=("z", "y", "x"),
             )
@@ -268,7 +275,7 @@ class RefocusLayers:
         if self._viewer.dims.ndisplay != 3:
             self._viewer.dims.ndisplay = 3
             self._viewer.reset_view()
-            self._viewer.camera.angles = (20.0, -25.0, 25.0)
+            camera_of(self._viewer).angles = _ANGLES
 
     def _picture_limits(self, shades: np.ndarray) -> tuple[float, float]:
         layer = self.layer(self.heads()[0])

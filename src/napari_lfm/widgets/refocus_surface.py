@@ -139,9 +139,10 @@ class SurfaceTool:
     def _on_kind(self, kind: str) -> None:
         if kind != "points":
             self.view.click_button.setChecked(False)
-        if kind == "points" and self.layer is None:
+            self.view.text.show_text("")
+            self._changed()
+        else:
             self._show_points()
-        self._changed()
 
     # -------------------------------------------------------------------- points
     def click(self, on: bool) -> None:
@@ -275,18 +276,16 @@ class SurfaceTool:
     # ------------------------------------------------------------------- heights
     def surface(self) -> Surface | Problem | None:
         """Return what makes the heights, and all that they depend on; None for the plane of the slider."""
-        from napari_lfm.methods.refocus import surfaces
-
         kind, view, z = self.kind, self.view, self._z_um()
         if kind == "plane":
             return None
         if kind == "tilt":
             x, y = view.tilt_x_box.value(), view.tilt_y_box.value()
-            return lambda shape, pixel: surfaces.tilted(shape, pixel, z, x, y), (kind, z, x, y)
+            return lambda shape, pixel: _surfaces().tilted(shape, pixel, z, x, y), (kind, z, x, y)
         if kind == "points":
             points = self.points_um()
             return (
-                lambda shape, pixel: surfaces.through_points(points, shape, pixel),
+                lambda shape, pixel: _surfaces().through_points(points, shape, pixel),
                 (kind, points.tobytes()),
             )
         if self.map is None:
@@ -297,7 +296,7 @@ class SurfaceTool:
             return error.problem()
         unit = str(view.unit_combo.currentData())
         return (
-            lambda shape, pixel: np.float32(z) + surfaces.height_map(values, shape, pixel, unit),
+            lambda shape, pixel: np.float32(z) + _surfaces().height_map(values, shape, pixel, unit),
             (kind, id(self.map.data), unit, z),
         )
 
@@ -327,6 +326,13 @@ class SurfaceTool:
                 {"surface": "height-map", "height_map_unit": unit, "z_um": z}, {"height_map": heights}
             )
         return SurfaceWish({"surface": "plane", "z_um": z})
+
+
+def _surfaces() -> Any:
+    """Return the module that makes heights; it takes its time to import (worker thread)."""
+    from napari_lfm.methods.refocus import surfaces
+
+    return surfaces
 
 
 def _flat(layer: Image) -> np.ndarray:

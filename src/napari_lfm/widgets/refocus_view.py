@@ -146,14 +146,18 @@ class RefocusView(QWidget):
         self.from_box = length_box(-100, 100, -5.0, tip)
         self.to_box = length_box(-100, 100, 5.0, tip)
         self.step_box = length_box(0.01, 20, 0.5, tip)
-        cells = (("from", self.from_box), ("to", self.to_box), ("step", self.step_box))
-        widgets = [w for name, one in cells for w in (QLabel(name), one)]
-        layout.addLayout(row(*widgets, QLabel(MICROMETRES)))
-        self.stack_button = button("Make stack", "All these planes as one layer, both heads")
+        layout.addLayout(
+            row(QLabel("from"), self.from_box, QLabel("to"), self.to_box, QLabel(MICROMETRES), stretch=1)
+        )
+        self.stack_button = button("Make stack", "All these planes as one layer")
+        layout.addLayout(
+            row(QLabel("step"), self.step_box, QLabel(MICROMETRES), self.stack_button, stretch=3)
+        )
         self.surface_button = button(
             "Make this surface", "What is shown as a layer of its own, with its record"
         )
-        layout.addLayout(row(self.stack_button, self.surface_button))
+        self.stop_button = button("Stop", "End within a second; what is finished is kept")
+        layout.addLayout(row(self.surface_button, self.stop_button, stretch=0))
         self.drift_line = QLineEdit()
         self.drift_line.setPlaceholderText("no drift")
         self.drift_line.setToolTip(
@@ -166,9 +170,7 @@ class RefocusView(QWidget):
         self.drift_row.setLayout(row(self.drift_label, self.drift_line, self.csv_button, stretch=1))
         layout.addWidget(self.drift_row)
         self.movie_button = button("Make movie", "Every frame onto the surface, moved by the drift")
-        self.stop_button = button("Stop", "End within a second; what is finished is kept")
-        self.layout_of_movie = row(self.movie_button, self.stop_button)
-        layout.addLayout(self.layout_of_movie)
+        layout.addWidget(self.movie_button)
         self.bar = QProgressBar()
         layout.addWidget(self.bar)
         self.run_text = WrappedLabel()
