@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 PIXEL = 0.325
 DOMAIN = RefocusDomain(DefocusOptics(), PIXEL, 4.0, 1.0)
-NETWORK: dict[str, Any] = {"widths": [4, 6], "bands": [4]}
+NETWORK: dict[str, Any] = {"widths": [4, 6], "bands": [4], "planes": 5, "sharp": 3}
 METHOD = get_method("refocus")
 
 
@@ -365,3 +365,25 @@ def test_a_stack_of_a_long_movie_must_fit_the_memory(model: str) -> None:
     ):
         make_plan(request(movie, model, surface="stack", memory_gib=4.0), "refocus")
     assert make_plan(request(movie, model, memory_gib=4.0), "refocus").frames == 500
+
+
+def test_the_published_network_goes_through_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_lfm.methods.refocus import published
+    from napari_lfm.networks.refocus_paper import RefocusPaperNet
+
+    torch.manual_seed(0)
+    net = RefocusPaperNet(5)
+    wide = {"confocal": False, "low_percentile": 50.0, "high_percentile": 99.0}
+    folder = save_small_model(tmp_path / "paper", replace(DOMAIN, **wide))
+    card = find_model(folder).card.model_copy(
+        update={"architecture": "refocus-paper", "network": {"levels": 5}}
+    )
+    save_model(folder, card, net.state_dict())
+    monkeypatch.setattr(published.PublishedRefocuser.__init__, "__defaults__", (None, 64))
+    picture = image()
+    result = run(picture, folder, z_um=2.0)
+    assert list(result.outputs) == ["refocused"]
+    wanted = refocuser(picture.values, folder).plane(2.0).widefield
+    assert np.allclose(result.outputs["refocused"], wanted, atol=1e-3)
+    assert "no confocal-like image" in errors(picture, folder, output="confocal")
+    assert "no confocal-like image" in errors(picture, folder, check_consistency=True)

@@ -37,7 +37,8 @@ DOMAIN = RefocusDomain(OPTICS, 0.325, 4.0, 0.5)
 def card(**changes: Any) -> ModelCard:
     made = ModelCard(
         id="small", title="", version="1", method="refocus", architecture="refocus",
-        network={"widths": [4, 6], "bands": [4]}, microscope=None, n_pixels=None, z_um=[],
+        network={"widths": [4, 6], "bands": [4], "planes": 5, "sharp": 3}, microscope=None, n_pixels=None,
+        z_um=[],
         voxels_per_lenslet=None, scalers=scalers_of(DOMAIN), specimens=[], licence="", data="", training={},
         scores=[], hours=0.0, trained_on="", date="2026-01-01", parameters=1, sha256="", versions={},
         notes="",
@@ -48,7 +49,7 @@ def card(**changes: Any) -> ModelCard:
 @pytest.fixture(scope="module")
 def net() -> RefocusNet:
     torch.manual_seed(0)
-    return RefocusNet(widths=(4, 6), bands=(4,)).eval()
+    return RefocusNet(widths=(4, 6), bands=(4,), planes=5, sharp=3).eval()
 
 
 def opened(net: RefocusNet, image: np.ndarray, tmp_path: Path, pixel_um: float = 0.325, **more: Any) -> Any:
@@ -264,7 +265,7 @@ def test_noise_is_not_doubted_and_inventions_are() -> None:
 def test_consistency_goes_over_the_whole_range(net: RefocusNet, tmp_path: Path) -> None:
     refocuser = opened(net, 100 + 900 * spots((40, 48)), tmp_path).refocuser
     *steps, made = consistency(refocuser)
-    assert all(isinstance(s, Progress) for s in steps) and len(steps) == 22
+    assert all(isinstance(s, Progress) for s in steps) and len(steps) == 6
     assert isinstance(made, Consistency)
     assert made.doubt.shape == made.residual.shape == made.expected.shape == (40, 48)
     assert 0 <= made.doubt.min() and made.doubt.max() <= 1

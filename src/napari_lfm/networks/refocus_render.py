@@ -70,12 +70,18 @@ def blurs(physics: RefocusPhysics, planes: int, z_um: Sequence[float] | np.ndarr
     fx = torch.fft.rfftfreq(physics.padded[1], physics.pixel_um)
     square = fy[:, None] ** 2 + fx[None] ** 2
     soften = [torch.exp(-2 * np.pi**2 * (_SOFTEN * o.blur_radius_um(float(z))) ** 2 * square) for z in z_um]
-    return Blurs(torch.stack(made).to(physics.device), torch.stack(soften).to(physics.device))
+    return Blurs(_together(made).to(physics.device), _together(soften).to(physics.device))
+
+
+def _together(parts: list[torch.Tensor]) -> torch.Tensor:
+    """Return parts along a new first axis; a single one, as a slider asks for, is not copied."""
+    return parts[0][None] if len(parts) == 1 else torch.stack(parts)
 
 
 def stack_spectrum(physics: RefocusPhysics, light: torch.Tensor) -> torch.Tensor:
     """Return the spectrum (planes, y, x // 2 + 1) of a confocal stack (planes, y, x)."""
-    return torch.fft.rfft2(physics.extended(light))
+    out: torch.Tensor = torch.fft.rfft2(physics.extended(light))
+    return out
 
 
 def unexplained(physics: RefocusPhysics, spectrum: torch.Tensor, own: Blurs) -> torch.Tensor:

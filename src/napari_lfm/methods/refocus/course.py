@@ -11,25 +11,29 @@ from napari_lfm.core.problems import RequestError
 from napari_lfm.methods.refocus.focus import ExtendedFocus, extended_focus
 from napari_lfm.methods.refocus.physical import deconvolved_surface
 from napari_lfm.methods.refocus.residual import Consistency, consistency
-from napari_lfm.networks.stack_scale import StackLevels, stack_levels
+from napari_lfm.networks.stack_scale import stack_levels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import xarray as xr
 
-    from napari_lfm.methods.refocus.card import RefocusDomain
     from napari_lfm.methods.refocus.engine import Refocuser
     from napari_lfm.methods.refocus.parameters import RefocusParameters
     from napari_lfm.methods.refocus.plan import RefocusPlan
+    from napari_lfm.networks.stack_scale import StackLevels
 
 Step = tuple[int, int, str]
 
 
-def levels_of(frame: np.ndarray, domain: RefocusDomain) -> StackLevels | None:
+def levels_of(frame: np.ndarray, plan: RefocusPlan) -> StackLevels | None:
     """Return the grey values that become 0 and 1, None of a frame of one brightness."""
     try:
-        return stack_levels(frame, domain.low_percentile, domain.high_percentile)
+        if plan.is_published:
+            from napari_lfm.methods.refocus.published import published_levels
+
+            return published_levels(frame)
+        return stack_levels(frame, plan.domain.low_percentile, plan.domain.high_percentile)
     except RequestError:
         return None
 

@@ -107,7 +107,7 @@ class Refocuser:
         self.levels = levels or stack_levels(image, domain.low_percentile, domain.high_percentile)
         self.shape = (int(image.shape[0]), int(image.shape[1]))
         self.scaled = torch.from_numpy(self.levels.scaled(image)).to(self.device)
-        self.planes = int(getattr(network, "planes", 0))  # the published network has none
+        self.planes = int(getattr(network, "planes", PLANES))  # the published network has none
         self._physics: RefocusPhysics | None = None
         self._parts: dict[Region, _Part] = {}
 

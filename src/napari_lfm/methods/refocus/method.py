@@ -113,7 +113,7 @@ class Refocus:
             t, c = divmod(number, plan.channels)
             frame, where = course.frame(t, c), course.place(t, c)
             if c not in levels:  # the first frame's, so that brightness does not flicker
-                levels[c] = levels_of(frame, plan.domain)
+                levels[c] = levels_of(frame, plan)
                 if levels[c] is None:
                     levels.pop(c)
             if c not in levels or float(frame.min()) == float(frame.max()):

@@ -34,15 +34,15 @@ if TYPE_CHECKING:
 
 DIMS = ("t", "c", "y", "x")
 RUNTIME_BYTES = 350 * 2**20
-BYTES_PER_PIXEL, BYTES_PER_FAR_PIXEL = 600, 150
-"""Of the network's part of an image, and of the whole (measured at 1024 x 1024)."""
-NETWORK_PIXELS = 4 * 1024**2
-PIXELS_PER_SECOND = 0.7e6
-"""Of a plane, on one core (measured)."""
-LEVEL_PIXELS_PER_SECOND = 4e6
-"""Of one level of distance of a surface."""
+BYTES_PER_PIXEL, BYTES_PER_FAR_PIXEL = 750, 60
+"""Of a part that the network sees at once, and of the whole image (measured at 1024 x 1024)."""
+NETWORK_PIXELS = 1216**2
+NETWORK_PIXELS_PER_SECOND, PLANE_PIXELS_PER_SECOND = 0.16e6, 1.4e6
+"""Of the network, once per image, and of a plane that is then rendered; on one core (measured)."""
 START_SECONDS = 2.0
 """To open the model and to compute the optics' transfer functions."""
+PUBLISHED_SECONDS, PUBLISHED_BYTES, PUBLISHED_FRAME_PX = 35.0, 2_300 * 2**20, 1024
+"""Of the published network with six levels, per frame, on one core (measured)."""
 CHECK_PLANES = 21
 _SQUARE = 0.02
 
@@ -92,6 +92,11 @@ class RefocusPlan:
     peak_bytes: int
     seconds: float
     notes: tuple[str, ...]
+
+    @property
+    def is_published(self) -> bool:
+        """Whether it is the published network, which has a scale and frames of its own."""
+        return self.entry.card.architecture == "refocus-paper"
 
     def estimate(self, image: xr.DataArray) -> Estimate:
         """Return output, memory and time."""
@@ -265,6 +270,11 @@ def make_plan(request: Request, method: str) -> RefocusPlan:
         raise RequestError(
             f"The model '{entry.card.id}' makes no confocal-like image.", "Choose output = widefield."
         )
+    if p.check_consistency and not domain.confocal:
+        raise RequestError(
+            f"The model '{entry.card.id}' makes no confocal-like image, which check_consistency needs.",
+            "Leave check_consistency out, or choose another model.",
+        )
     pixel_um = pixel_um_of(request)
     factor, notes = resampling(pixel_um, domain.pixel_um)
     shape = (int(image.sizes["y"]), int(image.sizes["x"]))
@@ -314,27 +324,32 @@ def _with_costs(plan: RefocusPlan, request: Request, budget: int) -> RefocusPlan
         outputs = 3 + (p.compare != "none")
     maps = 2 if p.check_consistency else 0
     kept = many * pixels * (4 * (outputs * planes + maps) + (planes if plan.beyond_share else 0))
-    held = RUNTIME_BYTES + kept + BYTES_PER_PIXEL * min(pixels, NETWORK_PIXELS)
+    held = RUNTIME_BYTES + kept
+    held += PUBLISHED_BYTES if plan.is_published else BYTES_PER_PIXEL * min(pixels, NETWORK_PIXELS)
     held += BYTES_PER_FAR_PIXEL * pixels + (4 * CHECK_PLANES * pixels if p.check_consistency else 0)
     if image.chunks is None:
         held += image.size * image.dtype.itemsize
     if held > budget:
         shape = " x ".join(map(str, plan.pixels.result_shape))
-        each = "" if many == 1 else f"{many} times "
+        times = "" if many == 1 else f"{many} times "
         what = f"{planes} {'planes' if planes > 1 else 'plane'} of {shape} pixels"
         raise RequestError(
-            f"A result of {each}{what} in {outputs} {'outputs' if outputs > 1 else 'output'} needs "
+            f"A result of {times}{what} in {outputs} {'outputs' if outputs > 1 else 'output'} needs "
             f"{held / 2**30:.1f} GiB, and the memory budget is {budget / 2**30:.1f} GiB.",
             "Make one output only, fewer planes (z_step_um), fewer frames at a time, or raise the budget.",
         )
     import torch
 
-    seconds = max(1, len(plan.z_um)) * pixels / PIXELS_PER_SECOND
-    if plan.heights.size > 1:
+    if plan.is_published:
+        each = PUBLISHED_SECONDS * max(1.0, pixels / PUBLISHED_FRAME_PX**2)
+    else:
+        each = pixels / PLANE_PIXELS_PER_SECOND
+    seconds = max(1, len(plan.z_um)) * each + (0 if plan.is_published else pixels / NETWORK_PIXELS_PER_SECOND)
+    if plan.heights.size > 1 and not plan.is_published:
         step = plan.domain.range_um / 20
-        seconds += (float(np.ptp(plan.heights)) / step + 2) * pixels / LEVEL_PIXELS_PER_SECOND
+        seconds += (float(np.ptp(plan.heights)) / step + 2) * each
     if p.check_consistency:
-        seconds += CHECK_PLANES * pixels / PIXELS_PER_SECOND
+        seconds += CHECK_PLANES * each
     seconds *= many
     seconds /= torch.get_num_threads() if plan.device == "cpu" else 50
     return replace(plan, peak_bytes=int(held), seconds=START_SECONDS + seconds)
