@@ -66,7 +66,9 @@ def viewer(make_napari_viewer: Any) -> Any:
     return make_napari_viewer()
 
 
-def open_panel(viewer: Any, qtbot: Any, data: np.ndarray | None = None, **layer: Any) -> RefocusWidget:
+def open_panel(
+    viewer: Any, qtbot: Any, data: np.ndarray | None = None, owned: bool = True, **layer: Any
+) -> RefocusWidget:
     """Return the panel, once the image is refocused for the first time."""
     if data is not None:
         ndim = data.ndim
@@ -74,7 +76,8 @@ def open_panel(viewer: Any, qtbot: Any, data: np.ndarray | None = None, **layer:
         units = (*(("s" if "t" in layer.get("axis_labels", ()) else "um",) * (ndim - 2)), "um", "um")
         viewer.add_image(data, **({"name": "cells", "scale": scale, "units": units} | layer))
     panel = RefocusWidget(viewer)
-    qtbot.addWidget(panel)
+    if owned:
+        qtbot.addWidget(panel)
     if data is not None:
         qtbot.waitUntil(lambda: panel.controller.latency_s is not None, timeout=20000)
         settle(panel, qtbot)
@@ -435,11 +438,14 @@ def test_bad_input_is_said(models: Path, viewer: Any, qtbot: Any) -> None:
 
 
 def test_closing_while_it_computes(models: Path, viewer: Any, qtbot: Any) -> None:
-    panel = open_panel(viewer, qtbot, picture())
+    panel = open_panel(viewer, qtbot, picture(), owned=False)
     control = panel.controller
     control.runs.make_stack()
     control.checks.trust()
     panel.view.set_z(2.0)
-    assert panel.crew.close(20.0)
+    crew, desk = panel.crew, control.desk
+    panel.deleteLater()
+    qtbot.waitUntil(lambda: crew.closed, timeout=20_000)
     qtbot.wait(50)
-    assert not control.desk.busy
+    assert not desk.busy
+    assert viewer.layers["cells"].visible

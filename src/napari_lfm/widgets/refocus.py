@@ -80,6 +80,7 @@ class RefocusController:
         self._pause.setSingleShot(True)
         self._pause.setInterval(_PAUSE_MS)
         self._pause.timeout.connect(self._look)
+        panel.crew.at_close(self._pause.stop)
         self.models = RefocusModels(panel, view.models, self._soon, self._voxel_um)
         self.surface = SurfaceTool(
             self.session, view.surface, self.ask, lambda: self.layer, lambda: self.found, lambda: view.z_um
@@ -193,6 +194,8 @@ class RefocusController:
     def _look(self) -> None:
         """Read the layer and the model anew, and ask for what is to be seen."""
         self._pause.stop()
+        if self.panel.crew.closed:
+            return
         view = self.view
         view.show_layers([(x.name, x) for x in self._candidates()], self.layer)
         problems = self._read()

@@ -39,13 +39,18 @@ class RefocusChecks:
         self._text: WrappedLabel = self.view.check_text
         self._timer = QTimer(control.panel)
         self._timer.setInterval(_TICK_MS)
-        self._timer.timeout.connect(lambda: self._text.show_text(self._message))
+        self._timer.timeout.connect(self._tick)
+        control.panel.crew.at_close(self._timer.stop)
         view, box = self.view, self.view.surface
         view.deconvolve_button.clicked.connect(lambda: self.deconvolve())
         view.trust_button.clicked.connect(lambda: self.trust())
         view.cancel_button.clicked.connect(lambda: self.stop())
         box.extended_button.clicked.connect(lambda: self.extend())
         box.stop_button.clicked.connect(lambda: self.stop())
+
+    def _tick(self) -> None:
+        if not self.control.panel.crew.closed:
+            self._text.show_text(self._message)
 
     @property
     def is_running(self) -> bool:
