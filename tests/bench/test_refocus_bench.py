@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from napari_lfm.bench import _refocus_beads, _refocus_real, _refocus_scenes, refocus
 from napari_lfm.bench._refocus_beads import depth_of_field, sharp_range, signs, spot
 from napari_lfm.bench._refocus_quality import Ledger, pairs_of, quality, score, summary_of
-from napari_lfm.bench._refocus_real import real_bead, real_nuclei
+from napari_lfm.bench._refocus_real import aberration_of, real_bead, real_nuclei
 from napari_lfm.bench._refocus_scenes import Model, bead_image, open_model, real_optics, recorded
 from napari_lfm.bench._refocus_speed import movie
 from napari_lfm.bench._refocus_surfaces import surface_errors, surfaces_of
@@ -30,9 +31,10 @@ from napari_lfm.simulation.focal_scenes import TRAINING_FAMILIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 DOMAIN = RefocusDomain(DefocusOptics(), 0.325, 3.0, 0.5)
+OPTICS = replace(DOMAIN.optics, coverslip_error_um=1.0)
+ROOT = Path(__file__).parents[2]
 NETWORK: dict[str, Any] = {"widths": [4, 6], "bands": [4]}
 
 
@@ -54,6 +56,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(folder: Path) -> Model:
     return open_model(str(folder))
+
+
+@pytest.fixture(autouse=True)
+def one_microscope(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its transfer functions are computed once for all tests."""
+    if "aberrations" not in request.node.name:
+        for module in (_refocus_scenes, _refocus_beads, _refocus_real):
+            monkeypatch.setattr(module, "real_optics", lambda *_: OPTICS)
 
 
 @dataclass(frozen=True)
@@ -99,8 +109,7 @@ def test_specimens_are_none_that_training_draws(model: Model, monkeypatch: pytes
     sparse, crowded = (_refocus_scenes.phantom_stack(model, "nuclei", k) for k in (0, 1))
     assert sparse.widefield.shape == (13, 64, 64)
     assert 0 < len(sparse.points) < len(crowded.points)
-    assert sparse.optics != crowded.optics
-    assert sparse.optics.na == DOMAIN.optics.na
+    assert sparse.optics == OPTICS
 
 
 def test_pairs_have_both_signs_and_stay_in_the_stack() -> None:
@@ -180,7 +189,7 @@ def test_the_sharp_range_ends_at_the_first_gap() -> None:
 
 def test_the_side_is_told_by_aberration_alone(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_refocus_beads, "SIGN_SIDE_PX", 96)
-    monkeypatch.setattr(_refocus_beads, "real_optics", lambda *_: DOMAIN.optics)
+    monkeypatch.setattr(_refocus_beads, "real_optics", lambda *_: DOMAIN.optics)  # told to the judge
     judge = Judge(model.entry, model.network, model.domain)
     found = signs(judge, variants=1, ideal_tries=1, shares=(0.5, 1.0))
     assert found["aberrated_told"] == 1
@@ -199,12 +208,20 @@ def test_beads_blur_with_distance_and_a_wiener_filter_sharpens_them(model: Model
     assert found["fold"]["input"] == 0
 
 
-def test_aberrations_are_within_the_trained_ranges() -> None:
-    spread = _refocus_scenes.spread_of(DOMAIN)
-    for k in range(20):
-        o = real_optics(DOMAIN, k)
-        assert spread.depth_um[0] <= o.depth_um <= spread.depth_um[1]
-        assert o.spherical_rms_waves > 0
+def test_aberrations_are_those_of_the_training(model: Model) -> None:
+    usual = _refocus_scenes.trained_ranges(model)
+    told = {"depth_um": [3, 4], "coverslip_error_um": [0, 0], "sample_index": [1.36, 1.37]}
+    card = model.entry.card.model_copy(
+        update={"training": {"wish": {"depth_um": 5}, "task": {"source": told}}}
+    )
+    other = Model(replace(model.entry, card=card), model.network, model.domain)
+    for k in range(8):
+        a, b = real_optics(model, k), real_optics(other, k)
+        assert usual["depth_um"][0] <= a.depth_um <= usual["depth_um"][1]
+        assert 3 <= b.depth_um <= 4
+        assert 1.36 <= b.sample_index <= 1.37
+        assert a.spherical_rms_waves > 0
+        assert a.na == b.na == model.domain.optics.na
 
 
 def test_surfaces_beside_uniform_planes(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +233,7 @@ def test_surfaces_beside_uniform_planes(model: Model, monkeypatch: pytest.Monkey
     assert np.ptp(heights["tilted 10 um across"]) == pytest.approx(10, rel=0.01)
     assert heights["dome"][160, 160] == pytest.approx(5, abs=0.05)
     found = surface_errors(model, families=("nuclei",))
-    assert 0 < found["largest_difference"] < 0.02
+    assert 0 < found["largest_difference"] < 0.05
     assert {r["head"] for r in found["rows"]} == {"widefield", "confocal"}
     made = Refocuser.surface
 
@@ -225,33 +242,37 @@ def test_surfaces_beside_uniform_planes(model: Model, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Refocuser, "surface", shifted)
     wrong = surface_errors(model, families=("nuclei",))
-    assert wrong["largest_difference"] > 3 * found["largest_difference"]
+    assert wrong["largest_difference"] > 2 * found["largest_difference"]
 
 
 def test_the_measured_bead_tells_its_direction(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_refocus_real, "DEPTHS_UM", (0.0, 20.0))
-    monkeypatch.setattr(_refocus_real, "OFFSETS", (0, 5))
+    monkeypatch.setattr(_refocus_real, "OFFSETS", (0, 3))
     optics = replace(DOMAIN.optics, na=0.85, wavelength_um=0.52, depth_um=20.0)
-    table = transfer_table(optics, 4.0)
+    table = transfer_table(optics, 7 * 0.3 + 1.5)
     z = (np.arange(15) - 7) * 0.3
     transfer = table.planes("widefield", z, (128, 128), 0.13)
     planes = np.fft.fftshift(np.fft.irfft2(transfer, (128, 128)), (1, 2)).clip(0)
     filed = (250 + 3e4 * planes / planes.max()).astype(np.uint16)
-    for name, stack, direction in (("a", filed, "as filed"), ("b", filed[::-1], "turned round")):
-        path = tmp_path / f"{name}.tif"
-        tifffile.imwrite(path, stack)
-        found = real_bead(model, path)
-        assert found is not None
-        best = found["aberration"]["best_of"]
-        other = next(d for d in best if d != direction)
-        assert best[direction]["correlation"] > best[other]["correlation"] + 0.01
-        assert best[direction]["depth_um"] == 20.0
-        focused = next(r for r in found["rows"] if r["z_um"] == 0)
-        assert focused["input"]["pearson"] == 1
-        assert focused["input"]["fwhm_um"] == found["in_focus_um"]
-        assert found["notes"]
+    path = tmp_path / "bead.tif"
+    tifffile.imwrite(path, filed)
+    found = real_bead(model, path)
+    assert found is not None
+    turned = aberration_of(filed[::-1].astype(np.float32), (7, 64, 64))
+    for told, right, other in (
+        (found["aberration"], "as filed", "turned round"),
+        (turned, "turned round", "as filed"),
+    ):
+        best = told["best_of"]
+        assert best[right]["correlation"] > best[other]["correlation"] + 0.01
+        assert best[right]["on_axis"] > best[other]["on_axis"]
+        assert best[right]["depth_um"] == 20.0
+    focused = next(r for r in found["rows"] if r["z_um"] == 0)
+    assert focused["input"]["pearson"] == 1
+    assert focused["input"]["fwhm_um"] == found["in_focus_um"]
+    assert found["notes"]
     assert real_bead(model, tmp_path / "absent.tif") is None
 
 
@@ -296,6 +317,19 @@ def test_bench_knows_it_and_says_what_is_missing(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(_refocus_scenes, "list_models", lambda _: [])
     with pytest.raises(RequestError, match="no model"):
         open_model()
+
+
+def test_the_page_and_its_pictures_are_those_of_the_kept_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    import refocus_page
+
+    figures = refocus_page.read()
+    page = refocus_page.PAGE.read_text("utf-8")
+    assert refocus_page.filled(page, figures) == page, "run tools/refocus_page.py"
+    for name, found in figures.items():
+        for kind, draw in refocus_page.PLOTS.items():
+            drawn = (ROOT / f"docs/images/{name}-{kind}.svg").read_text("utf-8")
+            assert drawn == draw(found), "run tools/refocus_page.py"
 
 
 def test_recorded_images_have_the_stated_electrons() -> None:

@@ -53,7 +53,7 @@ def depth_of_field(
         by head.
     """
     pixel, range_um = model.domain.pixel_um, model.domain.range_um
-    optics = [real_optics(model.domain, 100 + k) for k in range(variants)]
+    optics = [real_optics(model, 100 + k) for k in range(variants)]
     focused = [_in_focus(model, o) for o in optics]
     reference = {h: float(np.median([f[h][0] for f in focused])) for h in ("widefield", "confocal")}
     rows = []
@@ -137,7 +137,7 @@ def signs(
         ``aberrated`` and ``ideal``: rows of |z| in um, ``told`` (share), ``tries``, ``towards_plus`` (share
         with the brightest plane above 0); ``spherical_rms_waves`` of the microscopes.
     """
-    aberrated = [real_optics(model.domain, 200 + k) for k in range(variants)]
+    aberrated = [real_optics(model, 200 + k) for k in range(variants)]
     ideal = [ideal_optics(model.domain)] * ideal_tries
     say("the side of beads, aberrated")
     out: dict[str, Any] = {"aberrated": _sides(model, aberrated, shares, 0)}

@@ -177,7 +177,7 @@ def real_nuclei(
     volume = np.clip(volume - np.percentile(volume, 5), 0, None)
     kept = Ledger()
     for turn in range(turns):
-        optics = real_optics(model.domain, 300 + turn)
+        optics = real_optics(model, 300 + turn)
         settings, truth, inside = _object(volume, model, optics)
         stack = image_focal_stack(torch.from_numpy(truth), settings, optics)
         half = round(model.domain.range_um / model.domain.step_um)

@@ -38,6 +38,9 @@ PEAK = 99.9
 """Percentile of the expected image that has the stated photo-electrons."""
 
 
+_ABERRATION = ("depth_um", "coverslip_error_um", "sample_index")
+
+
 @dataclass(frozen=True)
 class Model:
     """A model for refocusing, opened.
@@ -85,34 +88,41 @@ def open_model(name: str | None = None, device: str = "cpu") -> Model:
     return Model(entry, open_network(entry, device).eval(), domain_of(entry.card))
 
 
-def real_optics(domain: RefocusDomain, number: int) -> DefocusOptics:
+def real_optics(model: Model, number: int) -> DefocusOptics:
     """Return a microscope with an aberration out of the range that was trained on.
 
     Depth, coverslip and refractive index are drawn as in training, by another seed; the network is told none
     of them. Aperture and wavelength are the stated ones.
     """
-    spread = spread_of(domain)
+    ranges = trained_ranges(model)
     own = np.random.default_rng([SEED, 5, number])
-    return replace(
-        domain.optics,
-        depth_um=float(own.uniform(*spread.depth_um)),
-        coverslip_error_um=float(own.uniform(*spread.coverslip_error_um)),
-        sample_index=float(own.uniform(*spread.sample_index)),
-    )
+    return replace(model.domain.optics, **{name: float(own.uniform(*r)) for name, r in ranges.items()})
 
 
-def spread_of(domain: RefocusDomain) -> OpticsSpread:
-    """Return the ranges of aberration for a model: as given to training, around the stated depth."""
-    spread, o = OpticsSpread(), domain.optics
-    if o.immersion_index <= 1.1:
-        return spread
-    share = o.depth_um / 27.0  # oil: around the stated depth and medium
-    low, high = (share * v for v in spread.depth_um)
-    return replace(
-        spread,
-        depth_um=(low, high),
-        sample_index=(o.sample_index - 0.01, o.sample_index + 0.01),
-    )
+def trained_ranges(model: Model) -> dict[str, tuple[float, float]]:
+    """Return what depth, coverslip and index were drawn from, as the card says; else the usual ranges."""
+    found = _ranges_in(model.entry.card.training)
+    if found:
+        return found
+    spread, stated = OpticsSpread(), model.domain.optics
+    if stated.immersion_index <= 1.1:
+        return {name: getattr(spread, name) for name in _ABERRATION}
+    about = stated.sample_index
+    return {
+        "depth_um": (0.3 * stated.depth_um, 1.7 * stated.depth_um),
+        "coverslip_error_um": (0.0, 0.0),
+        "sample_index": (about - 0.04, about + 0.04),
+    }
+
+
+def _ranges_in(told: Any) -> dict[str, tuple[float, float]]:
+    """Return the first ranges of aberration that a card's record of its training holds."""
+    if not isinstance(told, dict):
+        return {}
+    ranges = {n: told[n] for n in _ABERRATION if isinstance(told.get(n), list) and len(told[n]) == 2}
+    if len(ranges) == len(_ABERRATION):
+        return {n: (float(low), float(high)) for n, (low, high) in ranges.items()}
+    return next((found for value in told.values() if (found := _ranges_in(value))), {})
 
 
 def ideal_optics(domain: RefocusDomain) -> DefocusOptics:
@@ -138,7 +148,7 @@ def phantom_stack(model: Model, family: str, number: int) -> FocalStack:
         return make_scene(family, box, rng, options={family: options})
 
     which = 17 * FAMILIES.index(family) + number
-    return focal_stack(settings, real_optics(model.domain, which), rng, drawn)
+    return focal_stack(settings, real_optics(model, which), rng, drawn)
 
 
 def density_of(number: int) -> str:

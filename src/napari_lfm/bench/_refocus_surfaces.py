@@ -1,7 +1,7 @@
 """Tilted and curved surfaces, which no training saw, beside uniform planes at the same depths.
 
 The truth on a surface is taken from the noise-free stack, between planes by cubic interpolation. What uniform
-planes give is put together pixel by pixel from planes a training step apart, linearly. Both are in the
+planes give is put together pixel by pixel from planes half a training step apart, linearly. Both are in the
 network's own grey values: nothing is fitted.
 """
 
@@ -77,7 +77,7 @@ def surface_errors(
             found = refocuser.surface(height)
             for head, light in planes.items():
                 truth = _on_surface(light, height / step + middle) * per
-                composed = _composed(refocuser, height, step, head, uniform)
+                composed = _composed(refocuser, height, step / 2, head, uniform)
                 values = {
                     "surface": getattr(found, head),
                     "planes": composed,
