@@ -52,6 +52,7 @@ def plan_of(wish: RefocusWish) -> RefocusPlan:
         planes=t.planes,
         images=t.images,
         squares=t.squares,
+        coarse=t.coarse,
         confocal=t.confocal,
         widefield=t.widefield,
         consistency=t.consistency,

@@ -80,6 +80,8 @@ class RefocusTuning(BaseModel):
     """Images in a step."""
     squares: float = Field(default=4.0, ge=0, le=1e4)
     """Weight of the squared difference of the light, beside the absolute one of its square roots."""
+    coarse: float = Field(default=0.5, ge=0, le=1e4)
+    """Weight of the difference of neighbourhoods: it forgives a point that is a little beside its place."""
     confocal: float = Field(default=1.0, ge=0, le=1e4)
     """Weight of the confocal stack."""
     widefield: float = Field(default=1.0, ge=0, le=1e4)

@@ -15,7 +15,7 @@ from napari_lfm.networks.wfcon import Discriminator
 from napari_lfm.training.focal_pairs import FocalData, recorded
 from napari_lfm.training.losses import LeastSquaresDiscriminator, LeastSquaresGenerator, combine
 from napari_lfm.training.refocus_examples import Example, between, condition_of, turned
-from napari_lfm.training.refocus_losses import LEAST_PEAK, differences, high_passed
+from napari_lfm.training.refocus_losses import LEAST_PEAK, coarse_differences, differences, high_passed
 from napari_lfm.training.task import BaseTask, Phase, Validation, numpy_rng
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ class RefocusPlan:
         Images per step.
     squares : float
         Weight of the squared difference of the light, beside the absolute one of its square roots.
+    coarse : float
+        Weight of the difference of neighbourhoods, which forgives a point that is a little beside its place.
     confocal : float
         Weight of the confocal stack.
     widefield : float
@@ -70,6 +72,7 @@ class RefocusPlan:
     planes: int = 3
     images: int = 1
     squares: float = 4.0
+    coarse: float = 0.5
     confocal: float = 1.0
     widefield: float = 1.0
     consistency: float = 0.3
@@ -263,6 +266,8 @@ class RefocusTask(BaseTask):
                 least = LEAST_PEAK["confocal"]
                 for key, value in differences(light, roots, e.confocal, e.valid, least, e.rim).items():
                     terms.setdefault(f"confocal_{key}", []).append(value)
+                coarse = coarse_differences(light, e.confocal, e.valid, least, e.rim)
+                terms.setdefault("confocal_coarse", []).append(coarse)
             missing = e.physics.inner(torch.fft.irfft2(rest, e.physics.padded))
             away = high_passed(missing[None])[..., e.rim : -e.rim, e.rim : -e.rim]
             terms.setdefault("consistency", []).append(away.abs().mean())
@@ -275,6 +280,7 @@ class RefocusTask(BaseTask):
             "widefield_squares": p.widefield * p.squares,
             "confocal_roots": p.confocal,
             "confocal_squares": p.confocal * p.squares,
+            "confocal_coarse": p.confocal * p.coarse,
             "consistency": p.consistency,
             "lsgan": p.gan,
         }

@@ -10,6 +10,11 @@ CONSISTENT_PX = 8.0
 LEAST_PEAK = {"widefield": 0.3, "confocal": 0.1}
 """Brightest of a plane, over that of the image, from which on it counts in full."""
 _FLOOR = 1e-4
+_OF_BRIGHTEST = 0.3
+SIGNAL_WEIGHT = 10.0
+"""How much more the difference counts where there is light."""
+COARSE = (3, 4)
+"""Planes and pixels of a neighbourhood."""
 
 
 def differences(
@@ -21,6 +26,9 @@ def differences(
     rim_px: int,
 ) -> dict[str, torch.Tensor]:
     """Return the absolute difference of square roots and the squared one of light.
+
+    Where there is light the former counts more: a median of nothing would be the best answer to points that
+    could be a pixel further on. The latter is linear from the plane's own brightness on.
 
     Parameters
     ----------
@@ -44,15 +52,36 @@ def differences(
         roots = torch.where(light > 0, positive, light / (2 * _FLOOR**0.5) * 0.1)
     else:
         roots = roots[inner]
-    peak = torch.quantile(wanted.flatten(1)[:, ::7], 0.999, dim=1)[:, None, None].clamp(min=least_peak)
+    flat = wanted.flatten(1)
+    most = torch.quantile(flat[:, ::7], 0.999, dim=1).maximum(_OF_BRIGHTEST * flat.amax(1))
+    peak = most[:, None, None].clamp(min=least_peak)
     weight = valid / valid.sum().clamp(min=1e-6)
-    away = (roots - wanted.sqrt()).abs() / peak.sqrt()
-    # brighter than the brightest is cut: a single bead must not outweigh the field
-    square = ((light - wanted) / peak).clamp(-3, 3) ** 2
+    root = wanted.sqrt()
+    signal = 1 + SIGNAL_WEIGHT * (root / peak.sqrt()).clamp(max=1)
+    away = (roots - root).abs() / peak.sqrt() * signal
+    square = functional.smooth_l1_loss(light / peak, wanted / peak, reduction="none") * 2
     return {
         "roots": (away.mean((1, 2)) * weight).sum(),
         "squares": (square.mean((1, 2)) * weight).sum(),
     }
+
+
+def coarse_differences(
+    light: torch.Tensor, wanted: torch.Tensor, valid: torch.Tensor, least_peak: float, rim_px: int
+) -> torch.Tensor:
+    """Return the difference of square roots of neighbourhoods, `COARSE` planes, rows and columns.
+
+    A point that is found a pixel or a plane beside its place is no loss here, one that is missed is.
+    Parameters as for `differences`.
+    """
+    pool = COARSE[0], COARSE[1], COARSE[1]
+    found, meant, known = (
+        functional.avg_pool3d(part[None], pool, (1, *pool[1:]))[0]
+        for part in (light, wanted.clamp(min=0), valid[:, None, None].expand_as(light))
+    )
+    rim = max(1, rim_px // COARSE[1])
+    whole = (known.amin((1, 2)) > 1 - 1e-3).to(light.dtype)
+    return differences(found, None, meant, whole, 0.3 * least_peak, rim)["roots"]
 
 
 def high_passed(images: torch.Tensor) -> torch.Tensor:
