@@ -68,7 +68,7 @@ class RefocusController:
         self.opened: Opened | None = None
         self.heights: np.ndarray | None = None
         self.latency_s: float | None = None
-        self._changes, self._opened_at = 0, 0.0
+        self._changes, self._opened_at, self._is_new = 0, 0.0, True
         self._network: tuple[Any, Any] | None = None
         self._source: Source | None = None
         self._asked_key: Any = None
@@ -329,7 +329,7 @@ class RefocusController:
 
     def _on_opened(self, event: Opened) -> None:
         assert self.layer is not None
-        self.opened, self._opened_at = event, time.perf_counter()
+        self.opened, self._opened_at, self._is_new = event, time.perf_counter(), True
         image = event.image
         self.layers.begin(self.layer, image.factor, image.refocuser.shape)
         self.view.show_range(image.refocuser.domain.range_um, image.refocuser.limit_um)
@@ -349,13 +349,18 @@ class RefocusController:
         wish = event.wish
         assert self.opened is not None
         domain = self.opened.image.refocuser.domain
-        took = f"in {duration(self.latency_s) if self.latency_s >= 1 else f'{1e3 * self.latency_s:.0f} ms'}"
+        took = ""
+        if not self._is_new:  # the first picture of an image prepares what the others need
+            took = (
+                f" in {duration(self.latency_s) if self.latency_s >= 1 else f'{1e3 * self.latency_s:.0f} ms'}"
+            )
+        self._is_new = False
         if wish.surface is None:
-            text = f"<b>z = {signed(wish.z_um, 2)} {MICROMETRES}</b>, {took}."
+            text = f"<b>z = {signed(wish.z_um, 2)} {MICROMETRES}</b>{took}."
             warning = beyond_html(wish.z_um, domain.range_um)
             self.view.text.show_text(f"{text}<br>{warning}" if warning else text)
         else:
-            self.view.text.show_text(f"<b>On the surface</b>, {took}.")
+            self.view.text.show_text(f"<b>On the surface</b>{took}.")
 
     def show_state(self) -> None:
         """Enable what can be done now."""

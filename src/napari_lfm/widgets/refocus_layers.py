@@ -24,7 +24,8 @@ SURFACE = "surface"
 ROLE = "volume"
 _MASK_COLOUR = "#e05a4e"
 _HEADROOM = 4.0
-_ANGLES = (-10.0, 35.0, 150.0)
+# obliquely from above, so that heights are seen; z y x
+_LOOKING, _UP = (-0.55, -0.7, 0.45), (1.0, 0.0, 0.0)
 
 
 def placement(layer: Image, factor: float) -> dict[str, Any]:
@@ -275,7 +276,7 @@ class RefocusLayers:
         if self._viewer.dims.ndisplay != 3:
             self._viewer.dims.ndisplay = 3
             self._viewer.reset_view()
-            camera_of(self._viewer).angles = _ANGLES
+            camera_of(self._viewer).set_view_direction(_LOOKING, _UP)
 
     def _picture_limits(self, shades: np.ndarray) -> tuple[float, float]:
         layer = self.layer(self.heads()[0])

@@ -126,6 +126,7 @@ class RefocusView(QWidget):
         self.z_box.setSingleStep(STEP_UM)
         self.z_box.setStepType(CalmDoubleSpinBox.StepType.DefaultStepType)
         self.z_box.setKeyboardTracking(False)
+        self.z_box.setMaximumWidth(110)  # the slider is what is dragged
         self.z_box.setToolTip("Also beyond the trained range, where the result is not to be trusted")
         self.z_box.valueChanged.connect(self._typed)
         layout.addLayout(row(QLabel("z"), self.slider, self.z_box, QLabel(MICROMETRES), stretch=1))
