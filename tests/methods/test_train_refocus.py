@@ -43,7 +43,7 @@ from napari_lfm.networks.registry import open_network
 from napari_lfm.networks.weights import load_weights
 from napari_lfm.optics.defocus import DefocusOptics
 from napari_lfm.simulation.focal_stacks import FocalSettings
-from napari_lfm.training.checkpoint import BEST, LAST, load_module_weights
+from napari_lfm.training.checkpoint import BEST, LAST, load_module_weights, read_state
 from napari_lfm.training.config import make_config
 from napari_lfm.training.events import Validated
 from napari_lfm.training.focal_pairs import OpticsSpread, SimulatedFocal
@@ -227,6 +227,16 @@ def test_a_finished_run_becomes_a_model(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="another one: range_um"):
         install_run(other, first.folder, tmp_path / "other", layers=[OWN])
     assert not (tmp_path / "other").exists()
+    # a run in two parts: the second went on from the first one's weights
+    second = trained(own_of(id="second", start_from="run", steps=1), layers=[OWN])
+    whole = own_of(id="whole", steps=1)
+    with pytest.raises(RequestError, match="started_from_weights"):
+        install_run(whole, second.folder, tmp_path / "whole", layers=[OWN])
+    card = install_run(whole, second.folder, tmp_path / "whole", layers=[OWN], earlier_run=first.folder)
+    assert card.training["earlier_run"]["steps"] == 2
+    assert card.training["earlier_run"]["task"] == {"started_from_weights": False}
+    hours = [read_state(run.folder / BEST)["seconds"] / 3600 for run in (first, second)]
+    assert card.hours == pytest.approx(sum(hours), abs=1e-4)
 
 
 def test_going_on_equals_a_training_that_was_not_stopped() -> None:

@@ -158,6 +158,7 @@ def install_run(
     model_folder: str | Path,
     recipe: str = "",
     layers: Sequence[NamedStack] = (),
+    earlier_run: str | Path | None = None,
     **entries: Any,
 ) -> ModelCard:
     """Write card and weights of a run that is there already.
@@ -171,6 +172,9 @@ def install_run(
         For the card.
     layers : sequence of NamedStack
         The stacks, where the wish names layers.
+    earlier_run : path, optional
+        Folder of the run whose weights this one went on from, of the same network and another plan: its time,
+        its steps and what was different are written down, too.
     **entries
         Other entries of the card, e.g. ``licence``.
 
@@ -181,6 +185,8 @@ def install_run(
     """
     run, model = Path(run_folder).expanduser(), Path(model_folder).expanduser()
     words, task = refocus_task(wish, layers)
+    before = None if earlier_run is None else read_state(Path(earlier_run).expanduser() / LAST)
+    task.started = task.started or before is not None
     found, wanted = read_state(run / BEST)["task"], plain(task.describe())
     different = [k for k in {**found, **wanted} if found.get(k) != wanted.get(k)]
     if different:
@@ -188,7 +194,7 @@ def install_run(
             f"The training in {run} is another one: {', '.join(different)} differ.",
             "Describe it as it was.",
         )
-    return _install(wish, task, words, run, model, recipe, entries)
+    return _install(wish, task, words, run, model, recipe, entries, before)
 
 
 def refocus_task(wish: RefocusWish, layers: Sequence[NamedStack] = ()) -> tuple[str, RefocusTask]:
@@ -295,7 +301,8 @@ def _install(
     folder: Path,
     recipe: str,
     entries: dict[str, Any] | None = None,
+    before: dict[str, Any] | None = None,
 ) -> ModelCard:
     """Write the model of the best weights; raises `RequestError` where there are none."""
-    card = refocus_card(wish, task, words, run, folder.name, recipe, entries or {})
+    card = refocus_card(wish, task, words, run, folder.name, recipe, entries or {}, before)
     return save_model(folder, card, load_module_weights(run / BEST, "network"))

@@ -29,6 +29,7 @@ def refocus_card(
     id: str,
     recipe: str,
     entries: dict[str, Any],
+    before: dict[str, Any] | None = None,
 ) -> ModelCard:
     """Return the card of the best weights of a run.
 
@@ -42,6 +43,8 @@ def refocus_card(
     id, recipe : str
     entries : dict
         Entries that are to be others.
+    before : dict, optional
+        State of an earlier run that this one went on from.
     """
     best = read_state(run / BEST)
     last = read_state(run / LAST) if (run / LAST).is_file() else best
@@ -90,6 +93,15 @@ def refocus_card(
     training["spherical_aberration_rms_waves"] = _aberration(wish)
     if start is not None:
         training["started_from"] = {"id": start.id, "sha256": start.sha256}
+    if before is not None:
+        now = best["task"]
+        training["earlier_run"] = {
+            "steps": before["step"],
+            "hours": round(float(before["seconds"]) / 3600, 4),
+            "config": before["config"],
+            "task": {k: v for k, v in before["task"].items() if now.get(k) != v},
+        }
+        values["hours"] = round(float(best["seconds"] + before["seconds"]) / 3600, 4)
     return card_of_run(run, wish, task.modules["network"], {**values, **entries}, **training)
 
 

@@ -21,6 +21,20 @@ if TYPE_CHECKING:
 
     from napari_lfm.networks.catalogue import ModelEntry
 
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "20x/0.8 air": {"na": 0.8, "pixel_um": 0.325, "step_um": 0.5, "range_um": 10.0},
+    "40x/1.3 oil": {
+        "na": 1.3,
+        "immersion_index": 1.515,
+        "sample_index": 1.42,
+        "depth_um": 7.0,
+        "pixel_um": 0.1625,
+        "step_um": 0.135,
+        "range_um": 2.7,
+        "spread": {"depth_um": (2.0, 12.0), "sample_index": (1.38, 1.46), "na_share": 0.05},
+    },
+}
+"""Those of the models that come with the package, as entries of a wish."""
 _RANGE_UM, _DEPTH_OF_FIELD_UM = 10.0, 0.9375
 """Of the 20x/0.8 model: other objectives get as many depths of field."""
 _MOST_RATIO = 2.0

@@ -30,6 +30,7 @@ from napari_lfm.widgets.train_white import METHOD, WhiteFits, WhiteSource
 if TYPE_CHECKING:
     from napari import Viewer
 
+    from napari_lfm.widgets.train_refocus import RefocusTrainController
     from napari_lfm.widgets.train_wfcon import WfconController
 
 _TOOLTIP = Qt.ItemDataRole.ToolTipRole
@@ -37,6 +38,7 @@ TITLE = "Train a network"
 _CHOICES = (
     ("lfmnet", "LFMNet (light fields)", "Volumes from light fields; made from the optics alone"),
     ("wfcon", "WFCON-Net (stacks)", "Confocal-like stacks from wide-field ones; made from pairs of both"),
+    ("refocus", "Refocusing (single images)", "One image to any plane; simulated, or from a focal stack"),
 )
 
 
@@ -172,6 +174,7 @@ class TrainWidget(Panel):
         self.controller = TrainController(self, self.view)
         self._watch(self.controller)
         self._wfcon: WfconController | None = None
+        self._refocus: RefocusTrainController | None = None
 
     @property
     def wfcon(self) -> WfconController:
@@ -186,12 +189,30 @@ class TrainWidget(Panel):
             self._watch(self._wfcon)
         return self._wfcon
 
+    @property
+    def refocus(self) -> RefocusTrainController:
+        """The page for refocusing; it is made when it is first wanted."""
+        if self._refocus is None:
+            from napari_lfm.widgets.train_refocus import RefocusTrainController
+            from napari_lfm.widgets.train_refocus_view import RefocusTrainView
+
+            page = RefocusTrainView()
+            self.pages.addWidget(page)
+            self._refocus = RefocusTrainController(self, page)
+            self._watch(self._refocus)
+        return self._refocus
+
     def choose(self, key: str) -> None:
-        """Show the page of a network, ``lfmnet`` or ``wfcon``; what was typed on the other stays."""
+        """Show the page of ``lfmnet``, ``wfcon`` or ``refocus``; what was typed on the others stays."""
         self.choice.setCurrentIndex(self.choice.findData(key))
 
     def _chosen(self) -> None:
-        control = self.wfcon if self.choice.currentData() == "wfcon" else self.controller
+        key = self.choice.currentData()
+        control: TrainControl = self.controller
+        if key == "wfcon":
+            control = self.wfcon
+        elif key == "refocus":
+            control = self.refocus
         self.pages.setCurrentWidget(control.page)
 
     def _watch(self, control: TrainControl) -> None:

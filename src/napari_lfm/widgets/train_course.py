@@ -43,6 +43,10 @@ class Scoring:
         Slices are multiplied by the factor that brings them nearest to the truth, as their scores are.
     figures : mapping of str to str
         Keys of further scores, and what they are called; the rival's begin with ``input_``.
+    score : str
+        Key of the value that the curve shows; empty: what the training takes as its score.
+    plane : str
+        Which slice is shown, in a sentence.
     """
 
     baseline: str = BASELINE
@@ -53,6 +57,12 @@ class Scoring:
     pictures: Mapping[str, str] = field(default_factory=lambda: PICTURES)
     fitted: bool = True
     figures: Mapping[str, str] = field(default_factory=dict)
+    score: str = ""
+    plane: str = "The brightest plane of"
+
+    def shown(self, score: float | None, values: Mapping[str, float]) -> float | None:
+        """Return the value of the curve at a validation."""
+        return values.get(self.score, score) if self.score else score
 
 
 VOLUMES = Scoring()
@@ -65,6 +75,20 @@ STACKS = Scoring(
     pictures={"input": "wide field", "network": "network", "truth": "confocal"},
     fitted=False,
     figures={"rmse": "RMSE", "ssim": "SSIM", "psnr_db": "PSNR (dB)"},
+)
+
+
+PLANES = Scoring(
+    baseline="input_db",
+    rival="the image as it is",
+    short="image",
+    seen="these images",
+    one="a stack",
+    pictures={"input": "image", "network": "refocused", "truth": "in truth"},
+    fitted=False,
+    figures={"psnr_db": "refocused (dB)", "confocal_db": "confocal (dB)"},
+    score="psnr_db",
+    plane="The plane furthest from the image, of",
 )
 
 
@@ -147,7 +171,7 @@ class Course:
         minutes = result.seconds / 60
         course = cls(minutes, elapsed=minutes, step=result.step, scoring=scoring)
         for entry in result.history:
-            minute, score = entry["seconds"] / 60, entry["score"]
+            minute, score = entry["seconds"] / 60, scoring.shown(entry["score"], entry["values"])
             if score is None:
                 continue
             course.scores.add(minute, score)
@@ -185,13 +209,15 @@ class Course:
 
     def _take_score(self, event: Validated) -> None:
         self.validations += 1
-        self.scores.add(self.elapsed, event.score)
+        score = self.scoring.shown(event.score, event.values)
+        assert score is not None
+        self.scores.add(self.elapsed, score)
         self.figures = event.values
         baseline = event.values.get(self.scoring.baseline)
         if baseline is not None and math.isfinite(baseline):
             self.baseline = baseline
-        if event.best_step == event.step and math.isfinite(event.score):
-            self.best, self.best_figures = (self.elapsed, event.score), event.values
+        if event.best_step == event.step and math.isfinite(score):
+            self.best, self.best_figures = (self.elapsed, score), event.values
         if event.images:
             self.pictures = event.images
 

@@ -136,7 +136,7 @@ class TrainPage(QWidget):
         pictures = shown_pictures(course.pictures, course.scoring)
         self.slices.show_pictures(pictures, pixel_um)
         self.slices_text.show_text(
-            f"The brightest plane of {course.scoring.one} that it never trained on, at minute "
+            f"{course.scoring.plane} {course.scoring.one} that it never trained on, at minute "
             f"{course.elapsed:.1f}; all with the same contrast."
             if pictures
             else ""

@@ -100,6 +100,8 @@ def figures_html(course: Course) -> str:
     lines = ["<tr><td></td>" + "".join(f"{cell}{_whole(v)}</td>" for v in named.values()) + "</tr>"]
     for label, prefix, values in rows:
         shown = [values.get(prefix + k) for k in named]
+        if prefix and course.scoring.score in named:
+            shown[list(named).index(course.scoring.score)] = values.get(course.scoring.baseline)
         if all(v is None for v in shown):
             continue
         texts = [
