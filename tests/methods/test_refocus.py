@@ -177,7 +177,7 @@ def test_estimates_are_what_is_made(model: str, surface: str) -> None:
 
 def test_comparison_and_check_are_further_outputs(model: str) -> None:
     result = run(image(), model, z_um=1.0, check_consistency=True, compare="richardson-lucy", iterations=3)
-    assert {"residual", "doubt", "richardson-lucy"} < set(result.outputs)
+    assert {"residual", "doubt", "guessed", "richardson-lucy"} < set(result.outputs)
     assert len(result.provenance["figures"]["consistency_shares"]) == 1
 
 

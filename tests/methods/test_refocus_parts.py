@@ -265,7 +265,19 @@ def test_noise_is_not_doubted_and_inventions_are() -> None:
 def test_consistency_goes_over_the_whole_range(net: RefocusNet, tmp_path: Path) -> None:
     refocuser = opened(net, 100 + 900 * spots((40, 48)), tmp_path).refocuser
     *steps, made = consistency(refocuser)
-    assert all(isinstance(s, Progress) for s in steps) and len(steps) == 6
+    assert all(isinstance(s, Progress) for s in steps) and len(steps) == 16
     assert isinstance(made, Consistency)
     assert made.doubt.shape == made.residual.shape == made.expected.shape == (40, 48)
-    assert 0 <= made.doubt.min() and made.doubt.max() <= 1
+    for map_ in (made.doubt, made.guessed):
+        assert 0 <= map_.min() and map_.max() <= 1
+    assert made.guessed.max() > 0  # a network of random weights has a sense of direction
+
+
+def test_what_changes_when_the_image_is_turned_is_guessed() -> None:
+    image = np.random.default_rng(0).poisson(100 * np.ones((60, 60))).astype(np.float32)
+    light = np.full((60, 60), 400.0)
+    changed = np.zeros((60, 60))
+    changed[:, 30:] = 100.0
+    made = judged(image, image, changed, light)
+    assert made.guessed[:, :20].max() < 0.01
+    assert made.guessed[:, 40:] == pytest.approx(np.full((60, 20), 0.5), abs=0.01)

@@ -103,6 +103,7 @@ class Course:
                 if isinstance(event, Consistency):
                     self._keep("residual", event.residual, at)
                     self._keep("doubt", event.doubt, at)
+                    self._keep("guessed", event.guessed, at)
                     self.shares.append(event.share)
                 else:
                     yield event.step, event.total, event.message
@@ -176,7 +177,7 @@ class Course:
     def _labelled(self, name: str, values: np.ndarray) -> xr.DataArray:
         """Return values (t, c, z, y, x) as an image that lies where the input does."""
         plan, image = self.plan, self.image
-        has_z = plan.is_stack and name not in ("residual", "doubt")
+        has_z = plan.is_stack and name not in ("residual", "doubt", "guessed")
         dims = [*(d for d in ("t", "c") if d in image.dims), *("z" if has_z else ""), "y", "x"]
         sizes = dict(zip("tczyx", values.shape, strict=True))
         spacing, origin = spacing_of(image), origin_of(image)

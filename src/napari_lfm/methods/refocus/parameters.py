@@ -49,7 +49,8 @@ class RefocusParameters(Parameters):
     output: Literal["widefield", "confocal", "both"] = "both"
     """What is made of the image: the refocused wide-field image, a confocal-like one, or both."""
     check_consistency: bool = False
-    """Also predict the whole range, blur it again, and show where that does not explain the image."""
+    """Also predict the whole range, blur it again, and show where that does not explain the image (residual,
+    doubt); and where the network says something else when the image is mirrored and turned (guessed)."""
     compare: Literal["none", "wiener", "richardson-lucy"] = "none"
     """A deconvolution with the known defocus beside it."""
     iterations: int = Field(default=20, ge=1, le=1000, json_schema_extra={"advanced": True})

@@ -43,7 +43,7 @@ START_SECONDS = 2.0
 """To open the model and to compute the optics' transfer functions."""
 PUBLISHED_SECONDS, PUBLISHED_BYTES, PUBLISHED_FRAME_PX = 35.0, 2_300 * 2**20, 1024
 """Of the published network with six levels, per frame, on one core (measured)."""
-CHECK_PLANES = 21
+CHECK_PLANES, TURNED_PLANES = 21, 22
 _SQUARE = 0.02
 
 
@@ -322,11 +322,12 @@ def _with_costs(plan: RefocusPlan, request: Request, budget: int) -> RefocusPlan
     outputs = plan.widefield + plan.confocal + (p.compare != "none")
     if p.surface == "extended-focus":
         outputs = 3 + (p.compare != "none")
-    maps = 2 if p.check_consistency else 0
+    maps = 3 if p.check_consistency else 0
     kept = many * pixels * (4 * (outputs * planes + maps) + (planes if plan.beyond_share else 0))
     held = RUNTIME_BYTES + kept
-    held += PUBLISHED_BYTES if plan.is_published else BYTES_PER_PIXEL * min(pixels, NETWORK_PIXELS)
-    held += BYTES_PER_FAR_PIXEL * pixels + (4 * CHECK_PLANES * pixels if p.check_consistency else 0)
+    at_once = min(pixels, NETWORK_PIXELS) * (2 if p.check_consistency else 1)
+    held += PUBLISHED_BYTES if plan.is_published else BYTES_PER_PIXEL * at_once
+    held += BYTES_PER_FAR_PIXEL * pixels + ((4 * CHECK_PLANES + 16) * pixels if p.check_consistency else 0)
     if image.chunks is None:
         held += image.size * image.dtype.itemsize
     if held > budget:
@@ -349,7 +350,7 @@ def _with_costs(plan: RefocusPlan, request: Request, budget: int) -> RefocusPlan
         step = plan.domain.range_um / 20
         seconds += (float(np.ptp(plan.heights)) / step + 2) * each
     if p.check_consistency:
-        seconds += CHECK_PLANES * each
+        seconds += (CHECK_PLANES + TURNED_PLANES) * each + 2 * pixels / NETWORK_PIXELS_PER_SECOND
     seconds *= many
     seconds /= torch.get_num_threads() if plan.device == "cpu" else 50
     return replace(plan, peak_bytes=int(held), seconds=START_SECONDS + seconds)

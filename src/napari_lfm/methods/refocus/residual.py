@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 HIGH_PASS_PX = 8.0
 """Wider structure is left out, as in training: haze from beyond the range is not the stack's."""
 _NEIGHBOURHOOD_PX = 6.0
+_LEAST_LIGHT = 0.01
+"""Part of the brightest below which nothing is worth a doubt."""
+_TURNED_PLANES = 10
+_TURNS = (np.fliplr, np.transpose)
 _NOISE_MARGIN = 1.2
 """Its variance is known, in a neighbourhood, to about a fifth."""
 
@@ -37,12 +41,16 @@ class Consistency:
         0: everything is explained but noise; 1: nothing is.
     share : float
         Mean of the residual's size over that of the image, high-passed alike.
+    guessed : ndarray, float32, shape (y, x)
+        How far the planes change when the network sees the image mirrored and turned, over their light: 0
+        where it is sure, 1 where it guesses.
     """
 
     expected: np.ndarray
     residual: np.ndarray
     doubt: np.ndarray
     share: float
+    guessed: np.ndarray
 
 
 def consistency(refocuser: Refocuser) -> Iterator[Progress | Consistency]:
@@ -55,34 +63,67 @@ def consistency(refocuser: Refocuser) -> Iterator[Progress | Consistency]:
     refocuser : Refocuser
     """
     z_um = refocuser.consistency_z_um()
+    turned_z = z_um[:: max(1, len(z_um) // _TURNED_PLANES)]
+    total = len(z_um) + len(_TURNS) * len(turned_z) + 1
     planes = np.empty((len(z_um), *refocuser.shape), np.float32)
     for k, z in enumerate(z_um):
         planes[k] = refocuser.plane(float(z)).confocal
-        yield Progress(k + 1, len(z_um) + 1, f"Plane at {z:+.3g} um for the check")
+        yield Progress(k + 1, total, f"Plane at {z:+.3g} um for the check")
     expected = refocuser.expected(planes, z_um)
     span = np.float32(refocuser.levels.span)
     image = np.asarray(refocuser.scaled.cpu().numpy(), np.float32) * span
-    yield Progress(len(z_um) + 1, len(z_um) + 1, "Compared with the image")
-    yield judged(image, expected)
+    changed, there = np.zeros(refocuser.shape), np.zeros(refocuser.shape)
+    done = len(z_um)
+    for turn in _TURNS:
+        grey = turn(image) + np.float32(refocuser.levels.low)
+        other = type(refocuser)(
+            refocuser.network, refocuser.domain, grey.copy(), refocuser.pixel_um, refocuser.levels
+        )
+        for z, own in zip(turned_z, planes[:: max(1, len(z_um) // _TURNED_PLANES)], strict=True):
+            plane = turn(other.plane(float(z)).confocal)  # both turns undo themselves
+            changed += (plane - own) ** 2
+            there += ((plane + own) / 2) ** 2
+            done += 1
+            yield Progress(done, total, "Planes of the turned image for the check")
+    found = judged(image, expected, changed, there)
+    yield Progress(total, total, "Compared with the image")
+    yield found
 
 
-def judged(image: np.ndarray, expected: np.ndarray) -> Consistency:
-    """Return the comparison of an image with what is expected, both (y, x)."""
+def judged(
+    image: np.ndarray,
+    expected: np.ndarray,
+    changed: np.ndarray | None = None,
+    light: np.ndarray | None = None,
+) -> Consistency:
+    """Return the comparison of an image with what is expected, all (y, x).
+
+    `changed` and `light` are sums of squares over planes: of what turning changes, and of the light.
+    """
     seen, rest = _high_passed(image), _high_passed(image - expected)
     noise = estimate_noise(image[None])
     level = gaussian_filter(image, 2.0)
     variance = np.maximum(noise.slope * level + noise.intercept, noise.least)
     # noise is no one's fault: what exceeds it counts, over what there is to explain
     unexplained = np.maximum(gaussian_filter(rest**2, _NEIGHBOURHOOD_PX) - _NOISE_MARGIN * variance, 0)
-    there = gaussian_filter(seen**2, _NEIGHBOURHOOD_PX) + variance
-    doubt = np.sqrt(unexplained / np.maximum(there, 1e-12 + 1e-6 * float(there.max())))
+    least = _LEAST_LIGHT * float(np.percentile(np.abs(image), 99.9))
+    there = gaussian_filter(seen**2, _NEIGHBOURHOOD_PX) + variance + least**2
+    doubt = np.sqrt(unexplained / np.maximum(there, 1e-12))
     share = float(np.abs(rest).mean() / max(float(np.abs(seen).mean()), 1e-12))
     return Consistency(
         np.asarray(expected, np.float32),
         np.asarray(rest, np.float32),
         np.asarray(np.clip(doubt, 0, 1), np.float32),
         share,
+        np.zeros_like(rest) if changed is None or light is None else _guessed(changed, light),
     )
+
+
+def _guessed(changed: np.ndarray, light: np.ndarray) -> np.ndarray:
+    there = gaussian_filter(light, _NEIGHBOURHOOD_PX / 2)
+    least = _LEAST_LIGHT**2 * float(np.percentile(light, 99.9)) + 1e-12
+    share = gaussian_filter(changed, _NEIGHBOURHOOD_PX / 2) / (there + least)
+    return np.asarray(np.clip(np.sqrt(share), 0, 1), np.float32)
 
 
 def _high_passed(image: np.ndarray) -> np.ndarray:
