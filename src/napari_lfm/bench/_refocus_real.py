@@ -29,6 +29,7 @@ OFFSETS = (-10, -7, -5, -3, -1, 0, 1, 3, 5, 7, 10)
 """Planes of the recording from the one in focus."""
 WINDOW_UM = 8.0
 DEPTHS_UM = (0.0, 2.5, 5.0, 7.5, 10.0, 15.0, 20.0, 27.0, 35.0, 45.0)
+SHIFTS_UM = tuple(float(v) for v in np.arange(-0.9, 0.91, 0.15).round(2))
 DIRECTIONS = {"as filed": 1, "turned round": -1}
 
 
@@ -140,7 +141,7 @@ def aberration_of(stack: np.ndarray, middle: tuple[int, int, int]) -> dict[str, 
         table = transfer_table(optics, half * STEP_UM[0] + 1.5)
         for direction, sign in DIRECTIONS.items():
             best = (-1.0, 0.0)
-            for shift in np.arange(-0.9, 0.91, 0.15):
+            for shift in SHIFTS_UM:
                 z = sign * (np.arange(-half, half + 1) * STEP_UM[0] + shift)
                 planes = table.planes("widefield", z, size, STEP_UM[1])
                 spots = np.fft.fftshift(np.fft.irfft2(planes, size), (1, 2))
