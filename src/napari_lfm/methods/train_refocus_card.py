@@ -67,7 +67,7 @@ def refocus_card(
     seen = list(TRAINING_FAMILIES) if wish.is_simulated else ["the user's own"]
     if start is not None:
         seen = list(dict.fromkeys([*start.specimens, *seen]))
-    values = {
+    values: dict[str, Any] = {
         "id": id,
         "title": wish.title or f"Virtual refocusing, {microscope.name}, +-{wish.range_um:g} um",
         "method": "refocus",
