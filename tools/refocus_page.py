@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PAGE = DOCS / "results" / "refocus.md"
 MODELS = ("refocus-20x0.8", "refocus-40x1.3")
+PARTS = ("networks", "quality", "beads", "sides", "surfaces", "real", "speed")
 ABSENT = "Not measured yet."
 GOAL_DB = 3.0
 GREEN = "#15803d"
@@ -29,8 +30,10 @@ WAYS = (
     ("richardson-lucy", RED, "", "Richardson-Lucy, best"),
     ("network", BLUE, "", "network"),
 )
+NEEDED = {"quality": ("quality",), "beads": ("beads", "sides")}
+"""Parts that a plot shows."""
 _LIKENESS = ("correlation", "on_axis")
-HEADS = {"widefield": "wide field", "confocal": "confocal"}
+HEADS = {"widefield": "wide-field", "confocal": "confocal"}
 Figures = dict[str, Any]
 
 
@@ -54,6 +57,22 @@ def about(found: Figures) -> str:
         f"`{m['id']}`, weights `{m['sha256'][:12]}`: {m['range_um']:g} µm on both sides of the image, "
         f"pixels of {m['pixel_um']:g} µm, stated aberration {m['spherical_rms_waves']:.2f} waves rms{where}."
     )
+
+
+def quality_picture(found: Figures) -> str:
+    """Return the plot of scores, where they are measured."""
+    return _picture(found, "quality", "PSNR against distance, for both heads")
+
+
+def beads_picture(found: Figures) -> str:
+    """Return the plot of widths and sides, where they are measured."""
+    return _picture(found, "beads", "Width of beads against distance, and how often the side is told")
+
+
+def _picture(found: Figures, name: str, what: str) -> str:
+    for part in NEEDED[name]:
+        found[part]
+    return f"![{what}](../images/{found['model']['id']}-{name}.svg)"
 
 
 def networks(found: Figures) -> str:
@@ -299,7 +318,8 @@ def speed(found: Figures) -> str:
 BLOCKS: dict[str, Callable[[Figures], str]] = {
     f.__name__: f
     for f in (
-        about, networks, gains, by_distance, by_specimen, beads, bead_rows, sides, surfaces, bead_real,
+        about, quality_picture, beads_picture, networks, gains, by_distance, by_specimen, beads,
+        bead_rows, sides, surfaces, bead_real,
         nuclei, speed,
     )
 }  # fmt: skip
@@ -314,17 +334,12 @@ def filled(page: str, figures: dict[str, Figures]) -> str:
         try:
             text = ABSENT if found is None else BLOCKS[name](found)
         except KeyError as error:
-            if name not in BLOCKS or found is None or _part_of(name) in found:
+            if name not in BLOCKS or str(error).strip("'") not in PARTS:
                 raise
-            text = f"{ABSENT[:-1]} ({error})."
+            text = ABSENT
         return f"<!-- {match[1]} -->\n\n{text}\n\n<!-- end -->"
 
     return re.sub(r"<!-- (?!end)([\w .-]+) -->\n.*?<!-- end -->", block, page, flags=re.DOTALL)
-
-
-def _part_of(name: str) -> str:
-    parts = {"gains": "quality", "by_distance": "quality", "by_specimen": "quality", "bead_rows": "beads"}
-    return {**parts, "bead_real": "real", "nuclei": "real", "about": "model"}.get(name, name)
 
 
 def quality_plot(found: Figures) -> str:
@@ -381,12 +396,17 @@ def bead_plot(found: Figures) -> str:
 PLOTS: dict[str, Callable[[Figures], str]] = {"quality": quality_plot, "beads": bead_plot}
 
 
+def plots_of(found: Figures) -> list[tuple[str, Callable[[Figures], str]]]:
+    """Return the plots whose figures are there."""
+    return [(name, draw) for name, draw in PLOTS.items() if all(part in found for part in NEEDED[name])]
+
+
 def main() -> None:
     """Write the page and the pictures."""
     figures = read()
     PAGE.write_text(filled(PAGE.read_text("utf-8"), figures), "utf-8")
     for model, found in figures.items():
-        for name, draw in PLOTS.items():
+        for name, draw in plots_of(found):
             (DOCS / "images" / f"{model}-{name}.svg").write_text(draw(found), "utf-8")
 
 

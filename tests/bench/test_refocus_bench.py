@@ -328,7 +328,7 @@ def test_the_page_and_its_pictures_are_those_of_the_kept_figures(monkeypatch: py
     page = refocus_page.PAGE.read_text("utf-8")
     assert refocus_page.filled(page, figures) == page, "run tools/refocus_page.py"
     for name, found in figures.items():
-        for kind, draw in refocus_page.PLOTS.items():
+        for kind, draw in refocus_page.plots_of(found):
             drawn = (ROOT / f"docs/images/{name}-{kind}.svg").read_text("utf-8")
             assert drawn == draw(found), "run tools/refocus_page.py"
 
