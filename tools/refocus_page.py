@@ -368,7 +368,7 @@ def quality_plot(found: Figures) -> str:
 def bead_plot(found: Figures) -> str:
     """Draw the width of beads over that in focus, and how often the side is told."""
     b, reach = found["beads"], found["model"]["range_um"]
-    widths = Panel((70, 40), (290, 240), (-reach, reach), (0, 6))
+    widths = Panel((70, 40), (290, 240), (-reach, reach), (0, 8))
     widths.axes(
         "beads, refocused", "z (um)", "width over in focus", round_ticks(-reach, reach), (0, 1.5, 3, 4.5, 6)
     )
