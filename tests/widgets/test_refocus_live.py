@@ -34,7 +34,6 @@ class Engine:
         self.shape = shape
         self.asked: list[tuple[float, Any]] = []
         self.gate = threading.Semaphore(10**6)
-        self.forgotten = 0
 
     def plane(self, z_um: float, part: Any) -> Any:
         self.asked.append((z_um, part))
@@ -43,9 +42,6 @@ class Engine:
 
     def surface(self, heights: np.ndarray, part: Any) -> Any:
         return self.plane(float(heights.mean()), part)
-
-    def forget(self) -> None:
-        self.forgotten += 1
 
 
 class Desk:

@@ -302,6 +302,7 @@ class RefocusController:
             corners if layer.visible or self.opened else np.zeros((2, 2)), self.found.shape
         )
         make, key = surface if surface is not None else (None, None)
+        self._asked_key = key
         if surface is None:
             self.heights = None
             self.view.surface.heights.show_text("")
@@ -318,6 +319,8 @@ class RefocusController:
         if isinstance(event, Opened):
             self._on_opened(event)
         elif isinstance(event, Surfaced):
+            if event.wish.surface_key != self._asked_key:
+                return  # another surface is wanted by now
             self.heights = event.heights
             domain = self.opened.image.refocuser.domain if self.opened is not None else None
             if domain is not None:
@@ -337,7 +340,7 @@ class RefocusController:
         self.show_state()
 
     def _on_painted(self, event: Painted) -> None:
-        self.layers.paint(event.part, event.picture)
+        self.layers.paint(event.part, event.picture, event.last)
         if event.first:
             self.show.follow_beside()
         if event.last:

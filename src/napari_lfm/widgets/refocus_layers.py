@@ -112,8 +112,8 @@ class RefocusLayers:
             elif layer is not None:
                 layer.visible = False
 
-    def paint(self, part: Region, picture: Any) -> None:
-        """Put a part of a refocused image into the pictures."""
+    def paint(self, part: Region, picture: Any, last: bool = True) -> None:
+        """Put a part of a refocused image into the pictures; the `last` one shows in the list, too."""
         y0, x0, y1, x1 = part
         here = slice(y0, y1), slice(x0, x1)
         if not self._pictures or y1 > self.shape[0] or x1 > self.shape[1]:
@@ -124,7 +124,7 @@ class RefocusLayers:
             if head in self.heads():
                 layer = self._shown(head)
                 self._grow(head, layer, self._pictures[head][here])
-                layer.refresh()
+                layer.refresh(thumbnail=last, highlight=False, extent=False)
         self._show_mask()
 
     def _shown(self, head: str) -> Image:
@@ -277,6 +277,7 @@ class RefocusLayers:
             self._viewer.dims.ndisplay = 3
             self._viewer.reset_view()
             camera_of(self._viewer).set_view_direction(_LOOKING, _UP)
+            camera_of(self._viewer).zoom *= 0.85
 
     def _picture_limits(self, shades: np.ndarray) -> tuple[float, float]:
         layer = self.layer(self.heads()[0])

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 QUIET_S = 0.2
 """The rest of the image waits until the slider has rested for so long."""
 _IDLE_S = 3.0
-_MOST_PARTS = 8
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,6 @@ class LiveDesk:
         self.lock = threading.Lock()
         """Held while the image's network computes: it does one thing at a time."""
         self.opened: Opened | None = None
-        self._parts: set[Region] = set()
         self._heights: tuple[Any, np.ndarray] | None = None
         crew.at_close(self._wake)
 
@@ -214,10 +212,6 @@ class LiveDesk:
                 return
             if self._waiting is not None or self._crew.closed:
                 return
-            if part not in self._parts and len(self._parts) >= _MOST_PARTS:
-                refocuser.forget()
-                self._parts.clear()
-            self._parts.add(part)
             with self.lock:
                 if heights is None:
                     picture = refocuser.plane(wish.z_um, part)
@@ -237,7 +231,6 @@ class LiveDesk:
         known = self.opened
         if known is None or known.source.key != source.key:
             image = source.open()
-            self._parts.clear()
             self._heights = None
             self.opened = known = Opened(source, image)
             self._say(known)

@@ -261,13 +261,13 @@ class SurfaceTool:
         self.view.show_points(points)
         count = len(points)
         if self.view.kind == "points":
-            more = 3 - count
-            words = {3: "three points", 2: "two more points", 1: "one more point"}.get(more, "")
-            what = "a tilted plane" if count == 3 else f"a curved surface through {count} points"
+            words = {0: "three points", 1: "two more points", 2: "one more point"}.get(count)
+            what = "A tilted plane" if count == 3 else f"A curved surface through {count} points"
             self.view.text.show_text(
-                f"Click {words}: slide until a place is sharp, and click it." if words else
-                f"That makes {what}. Press 'Focus on the surface'."
-            )  # fmt: skip
+                f"Click {words}: slide until a place is sharp, and click it."
+                if words
+                else f"{what}: 'Focus on the surface' shows it. More points are welcome."
+            )
             self.view.show_button.setEnabled(count >= 3)
             if count < 3:
                 self.view.show_button.setChecked(False)

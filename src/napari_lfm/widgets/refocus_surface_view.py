@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 KINDS = (
     ("Plane", "plane"),
     ("Tilted plane", "tilt"),
-    ("Through points (3: plane, 4 or more: curved)", "points"),
+    ("Through points (tilted or curved)", "points"),
     ("Height map (an image layer)", "map"),
 )
 _ROWS = 4
@@ -142,7 +142,9 @@ class SurfaceBox(QGroupBox):
         self.show_button = QPushButton("Focus on the surface")
         self.show_button.setCheckable(True)
         self.show_button.setAutoDefault(False)
-        self.show_button.setToolTip("Off: the plane of the slider, to find more points. On: the surface")
+        self.show_button.setToolTip(
+            "Off: the plane of the slider, to find more points. On: the surface through them"
+        )
         self.show_button.toggled.connect(lambda _: self.changed.emit())
         layout.addLayout(row(self.show_button, self.delete_button, stretch=0))
         return page
