@@ -38,7 +38,7 @@ TITLE = "Train a network"
 _CHOICES = (
     ("lfmnet", "LFMNet (light fields)", "Volumes from light fields; made from the optics alone"),
     ("wfcon", "WFCON-Net (stacks)", "Confocal-like stacks from wide-field ones; made from pairs of both"),
-    ("refocus", "Refocusing (single images)", "One image to any plane; simulated, or from a focal stack"),
+    ("refocus", "Refocusing (images)", "One image to any plane; simulated, or from a focal stack"),
 )
 
 

@@ -86,7 +86,7 @@ PLANES = Scoring(
     one="a stack",
     pictures={"input": "image", "network": "refocused", "truth": "in truth"},
     fitted=False,
-    figures={"psnr_db": "refocused (dB)", "confocal_db": "confocal (dB)"},
+    figures={"psnr_db": "PSNR (dB)", "confocal_db": "confocal"},
     score="psnr_db",
     plane="The plane furthest from the image, of",
 )

@@ -88,7 +88,7 @@ def verdict(course: Course) -> str:
 
 def figures_html(course: Course) -> str:
     """Return the scores of the last and the best validation beside the rival's, as a table; or nothing."""
-    named = course.scoring.figures
+    named = {k: v for k, v in course.scoring.figures.items() if k in course.figures}
     if not named or not course.figures:
         return ""
     rows = [
