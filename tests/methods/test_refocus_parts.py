@@ -18,6 +18,7 @@ from napari_lfm.methods.refocus.focus import ExtendedFocus, extended_focus
 from napari_lfm.methods.refocus.opening import open_refocuser, resampled, resampled_shape
 from napari_lfm.methods.refocus.physical import deconvolved, deconvolved_surface
 from napari_lfm.methods.refocus.residual import Consistency, consistency, judged
+from napari_lfm.methods.refocus.tiles import parts_of
 from napari_lfm.networks.card import ModelCard
 from napari_lfm.networks.refocus import RefocusNet
 from napari_lfm.networks.refocus_fit import check_refocus_card
@@ -162,12 +163,11 @@ class Known:
     def shape(self) -> tuple[int, int]:
         return self.height.shape[0], self.height.shape[1]
 
-    def plane(self, z_um: float) -> Any:
+    def plane(self, z_um: float, region: tuple[int, int, int, int]) -> Any:
+        y0, x0, y1, x1 = region
         share = np.exp(-(((z_um - self.height) / 1.5) ** 2))
-        return SimpleNamespace(
-            confocal=(self.texture * share).astype(np.float32),
-            widefield=(self.texture * share + 0.5 * self.texture.mean()).astype(np.float32),
-        )
+        made = (self.texture * share).astype(np.float32)[y0:y1, x0:x1]
+        return SimpleNamespace(confocal=made, widefield=made + np.float32(0.5))
 
 
 @pytest.mark.parametrize("head", ["confocal", "widefield"])
@@ -194,6 +194,30 @@ def test_nothing_is_certain_in_the_dark() -> None:
     assert made.certainty[:10].max() == 0
     assert made.certainty[28:36, 28:36].min() > 0.5
     assert made.height_um == pytest.approx(np.ones((64, 64)), abs=0.1)  # the dark takes its neighbours'
+
+
+@pytest.mark.parametrize(("shape", "halo"), [((64, 300), 32), ((1500, 2100), 0), ((2100, 1025), 32)])
+def test_parts_cover_an_image_once(shape: tuple[int, int], halo: int) -> None:
+    seen, rows = np.zeros(shape, int), np.arange(shape[0])
+    for (y0, x0, y1, x1), at, within in parts_of(shape, halo):
+        assert y1 - y0 <= 1024 and x1 - x0 <= 1024
+        seen[at] += 1
+        assert np.array_equal(rows[y0:y1][within[0]], rows[at[0]])
+    assert (seen == 1).all()
+
+
+def test_parts_make_the_whole(net: RefocusNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refocuser = opened(net, 100 + 900 * spots((90, 150)), tmp_path).refocuser
+    z_um = [-2.0, 0.0, 2.0]
+    whole, checked = list(extended_focus(refocuser, z_um))[-1], list(consistency(refocuser))[-1]
+    monkeypatch.setattr("napari_lfm.methods.refocus.tiles.PART_PX", 110)
+    # what lies around a part is seen too: a part differs from the whole by the blur's mirrored border only
+    parts, again = list(extended_focus(refocuser, z_um))[-1], list(consistency(refocuser))[-1]
+    assert isinstance(whole, ExtendedFocus) and isinstance(parts, ExtendedFocus)
+    assert isinstance(checked, Consistency) and isinstance(again, Consistency)
+    for one, other in ((whole.image, parts.image), (checked.expected, again.expected)):
+        assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.99
+    assert again.guessed.shape == checked.guessed.shape
 
 
 @pytest.mark.parametrize("z_um", [[0.0], [0.0, 1.0, 3.0], [1.0, 0.0]])

@@ -9,8 +9,9 @@ import numpy as np
 from napari_lfm.core.labelled import labelled, origin_of, spacing_of
 from napari_lfm.core.problems import RequestError
 from napari_lfm.methods.refocus.focus import ExtendedFocus, extended_focus
-from napari_lfm.methods.refocus.physical import deconvolved_surface
+from napari_lfm.methods.refocus.physical import deconvolved, deconvolved_surface
 from napari_lfm.methods.refocus.residual import Consistency, consistency
+from napari_lfm.methods.refocus.tiles import Slices, parts_of
 from napari_lfm.networks.stack_scale import stack_levels
 
 if TYPE_CHECKING:
@@ -18,12 +19,13 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
-    from napari_lfm.methods.refocus.engine import Refocuser
+    from napari_lfm.methods.refocus.engine import Refocused, Refocuser
     from napari_lfm.methods.refocus.parameters import RefocusParameters
     from napari_lfm.methods.refocus.plan import RefocusPlan
     from napari_lfm.networks.stack_scale import StackLevels
 
 Step = tuple[int, int, str]
+_ALL: Slices = (slice(None), slice(None))
 
 
 def levels_of(frame: np.ndarray, plan: RefocusPlan) -> StackLevels | None:
@@ -96,7 +98,7 @@ class Course:
         elif self.plan.is_stack:
             yield from self._stack(refocuser, at, drift)
         else:
-            self._surface(refocuser, at, self.plan.heights + np.float32(drift), None)
+            self._surface(refocuser, at, self.plan.heights + np.float32(drift))
             yield 1, 1, "Refocused"
         if self.parameters.check_consistency:
             for event in consistency(refocuser):
@@ -109,27 +111,37 @@ class Course:
                     yield event.step, event.total, event.message
         refocuser.forget()
 
-    def _surface(
-        self, refocuser: Refocuser, at: tuple[int, int], heights: np.ndarray, plane: int | None
-    ) -> None:
-        made = refocuser.surface(heights)
-        if self.plan.widefield:
-            self._keep("refocused", made.widefield, at, plane)
-        if self.plan.confocal:
-            self._keep("confocal-like", made.confocal, at, plane)
-        if self.plan.beyond_share:
-            self._keep("beyond", made.beyond, at, plane)
-        if plane is None and heights.size > 1 and at[1] == 0:
+    def _surface(self, refocuser: Refocuser, at: tuple[int, int], heights: np.ndarray) -> None:
+        self._keep_heads(refocuser.surface(heights), at)
+        if heights.size > 1 and at[1] == 0:
             self._keep("height", heights, at)
         if self.parameters.compare != "none":
             kind, iterations = self.parameters.compare, self.parameters.iterations
-            self._keep(kind, deconvolved_surface(refocuser, heights, kind, iterations), at, plane)
+            self._keep(kind, deconvolved_surface(refocuser, heights, kind, iterations), at)
 
     def _stack(self, refocuser: Refocuser, at: tuple[int, int], drift: float) -> Iterator[Step]:
-        total = len(self.plan.z_um)
-        for k, z in enumerate(self.plan.z_um):
-            self._surface(refocuser, at, np.full((1, 1), z + drift, np.float32), k)
-            yield k + 1, total, f"Plane at {z + drift:+.3g} um"
+        parts, z_um = parts_of(refocuser.shape), self.plan.z_um
+        total = len(parts) * len(z_um)
+        for number, (region, where, _) in enumerate(parts):
+            for k, z in enumerate(z_um):
+                made = refocuser.plane(float(z + drift), region)
+                self._keep_heads(made, at, k, where)
+                yield number * len(z_um) + k + 1, total, f"Plane at {z + drift:+.3g} um"
+        if self.parameters.compare != "none":
+            kind, iterations = self.parameters.compare, self.parameters.iterations
+            for k, z in enumerate(z_um):
+                self._keep(kind, deconvolved(refocuser, float(z + drift), kind, iterations), at, k)
+                yield total, total, f"Deconvolution at {z + drift:+.3g} um"
+
+    def _keep_heads(
+        self, made: Refocused, at: tuple[int, int], plane: int | None = None, where: Slices = _ALL
+    ) -> None:
+        if self.plan.widefield:
+            self._keep("refocused", made.widefield, at, plane, where)
+        if self.plan.confocal:
+            self._keep("confocal-like", made.confocal, at, plane, where)
+        if self.plan.beyond_share:
+            self._keep("beyond", made.beyond, at, plane, where)
 
     def _extended(self, refocuser: Refocuser, at: tuple[int, int], drift: float) -> Iterator[Step]:
         head: Any = "confocal" if self.plan.confocal else "widefield"
@@ -150,12 +162,19 @@ class Course:
 
     # -- where it goes ----------------------------------------------------------------------
 
-    def _keep(self, name: str, values: np.ndarray, at: tuple[int, int], plane: int | None = None) -> None:
+    def _keep(
+        self,
+        name: str,
+        values: np.ndarray,
+        at: tuple[int, int],
+        plane: int | None = None,
+        where: Slices = _ALL,
+    ) -> None:
         if name not in self._made:
             planes = 1 if plane is None else len(self.plan.z_um)
             shape = (self.plan.frames, self.plan.channels, planes, *self.plan.pixels.result_shape)
             self._made[name] = np.zeros(shape, bool if values.dtype == bool else np.float32)
-        self._made[name][(*at, plane or 0)] = values
+        self._made[name][at][plane or 0][where] = values
 
     def outputs(self) -> dict[str, xr.DataArray]:
         """Return all that was made, the primary output first."""

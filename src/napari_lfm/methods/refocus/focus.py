@@ -10,6 +10,7 @@ from scipy.ndimage import gaussian_filter, laplace
 
 from napari_lfm.core.events import Progress
 from napari_lfm.core.problems import RequestError
+from napari_lfm.methods.refocus.tiles import parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 Head = Literal["confocal", "widefield"]
 _NEIGHBOURHOOD_PX = 2.0
 _FILL_PX = 6.0
+_HALO_PX = 32
 
 
 @dataclass(frozen=True)
@@ -70,21 +72,23 @@ def extended_focus(
     best = np.full(refocuser.shape, -np.inf, np.float32)
     before, after, image, total = (np.zeros(refocuser.shape, np.float32) for _ in range(4))
     index = np.zeros(refocuser.shape, np.int32)
-    last: np.ndarray | None = None
-    for k, at in enumerate(z):
-        made = refocuser.plane(float(at))
-        plane = made.confocal if head == "confocal" else made.widefield
-        score = _in_focus(plane, head)
-        total += score
-        np.copyto(after, score, where=index == k - 1)
-        better = score > best
-        np.copyto(best, score, where=better)
-        np.copyto(image, plane, where=better)
-        np.copyto(before, score if last is None else last, where=better)
-        np.copyto(after, score, where=better)  # the last plane has none after it
-        index[better] = k
-        last = score
-        yield Progress(k + 1, len(z), f"Plane at {at:+.3g} um")
+    parts = parts_of(refocuser.shape, _HALO_PX)
+    for number, (region, at, within) in enumerate(parts):
+        last: np.ndarray | None = None
+        for k, distance in enumerate(z):
+            made = refocuser.plane(float(distance), region)
+            plane = made.confocal if head == "confocal" else made.widefield
+            score = _in_focus(plane, head)[within]
+            total[at] += score
+            np.copyto(after[at], score, where=index[at] == k - 1)
+            better = score > best[at]
+            np.copyto(best[at], score, where=better)
+            np.copyto(image[at], plane[within], where=better)
+            np.copyto(before[at], score if last is None else last, where=better)
+            np.copyto(after[at], score, where=better)  # the last plane has none after it
+            index[at][better] = k
+            last = score
+            yield Progress(number * len(z) + k + 1, len(parts) * len(z), f"Plane at {distance:+.3g} um")
     inner = (index > 0) & (index < len(z) - 1)
     bend = before - 2 * best + after
     shift = np.where(inner & (bend < 0), 0.5 * (before - after) / np.where(bend < 0, bend, 1), 0)

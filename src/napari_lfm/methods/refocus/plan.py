@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 DIMS = ("t", "c", "y", "x")
 RUNTIME_BYTES = 350 * 2**20
-BYTES_PER_PIXEL, BYTES_PER_FAR_PIXEL = 750, 60
-"""Of a part that the network sees at once, and of the whole image (measured at 1024 x 1024)."""
+BYTES_PER_PIXEL, BYTES_PER_FAR_PIXEL = 750, 120
+"""Of a part that the network sees at once, and of the whole image (measured up to 2048 x 2048)."""
 NETWORK_PIXELS = 1216**2
 NETWORK_PIXELS_PER_SECOND, PLANE_PIXELS_PER_SECOND = 0.16e6, 1.4e6
 """Of the network, once per image, and of a plane that is then rendered; on one core (measured)."""

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from napari_lfm.core.events import Progress
+from napari_lfm.methods.refocus.tiles import parts_of
 from napari_lfm.methods.widefield.frames import estimate_noise
 
 if TYPE_CHECKING:
@@ -63,28 +64,33 @@ def consistency(refocuser: Refocuser) -> Iterator[Progress | Consistency]:
     refocuser : Refocuser
     """
     z_um = refocuser.consistency_z_um()
-    turned_z = z_um[:: max(1, len(z_um) // _TURNED_PLANES)]
-    total = len(z_um) + len(_TURNS) * len(turned_z) + 1
+    every = max(1, len(z_um) // _TURNED_PLANES)
+    parts = parts_of(refocuser.shape)
+    total = len(parts) * (len(z_um) + len(_TURNS) * len(z_um[::every])) + 1
+    done = 0
     planes = np.empty((len(z_um), *refocuser.shape), np.float32)
-    for k, z in enumerate(z_um):
-        planes[k] = refocuser.plane(float(z)).confocal
-        yield Progress(k + 1, total, f"Plane at {z:+.3g} um for the check")
+    for region, at, _ in parts:
+        for k, z in enumerate(z_um):
+            planes[k][at] = refocuser.plane(float(z), region).confocal
+            done += 1
+            yield Progress(done, total, f"Plane at {z:+.3g} um for the check")
     expected = refocuser.expected(planes, z_um)
     span = np.float32(refocuser.levels.span)
     image = np.asarray(refocuser.scaled.cpu().numpy(), np.float32) * span
     changed, there = np.zeros(refocuser.shape), np.zeros(refocuser.shape)
-    done = len(z_um)
     for turn in _TURNS:
         grey = turn(image) + np.float32(refocuser.levels.low)
         other = type(refocuser)(
             refocuser.network, refocuser.domain, grey.copy(), refocuser.pixel_um, refocuser.levels
         )
-        for z, own in zip(turned_z, planes[:: max(1, len(z_um) // _TURNED_PLANES)], strict=True):
-            plane = turn(other.plane(float(z)).confocal)  # both turns undo themselves
-            changed += (plane - own) ** 2
-            there += ((plane + own) / 2) ** 2
-            done += 1
-            yield Progress(done, total, "Planes of the turned image for the check")
+        change, light = turn(changed), turn(there)  # views: what is added there is added here
+        for region, at, _ in parts_of(other.shape):
+            for k in range(0, len(z_um), every):
+                plane, own = other.plane(float(z_um[k]), region).confocal, turn(planes[k])[at]
+                change[at] += (plane - own) ** 2
+                light[at] += ((plane + own) / 2) ** 2
+                done += 1
+                yield Progress(done, total, "Planes of the turned image for the check")
     found = judged(image, expected, changed, there)
     yield Progress(total, total, "Compared with the image")
     yield found
