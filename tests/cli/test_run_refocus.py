@@ -28,7 +28,7 @@ PIXEL = 0.325
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("NAPARI_LFM_MODELS", str(tmp_path / "models"))
     torch.manual_seed(0)
-    network: dict[str, Any] = {"widths": [4, 6], "bands": [4], "planes": 5, "sharp": 3}
+    network: dict[str, Any] = {"widths": [4, 6], "bands": [4], "planes": 5, "sweep": True}
     card = ModelCard(
         id="small", title="", version="1", method="refocus", architecture="refocus", network=network,
         microscope=None, n_pixels=None, z_um=[], voxels_per_lenslet=None,

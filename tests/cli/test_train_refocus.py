@@ -27,7 +27,7 @@ RECIPE: dict[str, Any] = {
     "tuning": {
         "widths": [4, 6],
         "bands": [6],
-        "sharp": 3,
+        "sweep": True,
         "patch_px": 32,
         "planes": 2,
         "validate_every_steps": 2,

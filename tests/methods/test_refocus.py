@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 PIXEL = 0.325
 DOMAIN = RefocusDomain(DefocusOptics(), PIXEL, 4.0, 1.0)
-NETWORK: dict[str, Any] = {"widths": [4, 6], "bands": [4], "planes": 5, "sharp": 3}
+NETWORK: dict[str, Any] = {"widths": [4, 6], "bands": [4], "planes": 5, "sweep": True}
 METHOD = get_method("refocus")
 
 
@@ -217,7 +217,7 @@ def test_what_lies_beyond_the_range_is_flagged_and_said(model: str) -> None:
         ({"surface": "height-map"}, "There is no height map"),
         ({"drift_um": [1.0, 2.0]}, "There is one image, and 2 values of drift"),
         ({"region_px": (0, 0, 9, 9)}, "taken whole"),
-        ({"memory_gib": 0.2}, "needs 0.3 GiB, and the memory budget is 0.2 GiB"),
+        ({"memory_gib": 0.2}, "needs 0.4 GiB, and the memory budget is 0.2 GiB"),
     ],
 )
 def test_wrong_wishes_are_refused(model: str, wishes: dict[str, Any], says: str) -> None:

@@ -19,7 +19,7 @@ DOMAIN = RefocusDomain(DefocusOptics(), 0.325, 4.0, 0.5)
 @pytest.fixture(scope="module")
 def net() -> RefocusNet:
     torch.manual_seed(0)
-    return RefocusNet(widths=(4, 6), bands=(4,), planes=5, sharp=3).eval()
+    return RefocusNet(widths=(4, 6), bands=(4,), planes=5).eval()
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ DOMAIN = RefocusDomain(OPTICS, 0.325, 4.0, 0.5)
 def card(**changes: Any) -> ModelCard:
     made = ModelCard(
         id="small", title="", version="1", method="refocus", architecture="refocus",
-        network={"widths": [4, 6], "bands": [4], "planes": 5, "sharp": 3}, microscope=None, n_pixels=None,
+        network={"widths": [4, 6], "bands": [4], "planes": 5, "sweep": True}, microscope=None, n_pixels=None,
         z_um=[],
         voxels_per_lenslet=None, scalers=scalers_of(DOMAIN), specimens=[], licence="", data="", training={},
         scores=[], hours=0.0, trained_on="", date="2026-01-01", parameters=1, sha256="", versions={},
@@ -50,7 +50,7 @@ def card(**changes: Any) -> ModelCard:
 @pytest.fixture(scope="module")
 def net() -> RefocusNet:
     torch.manual_seed(0)
-    return RefocusNet(widths=(4, 6), bands=(4,), planes=5, sharp=3).eval()
+    return RefocusNet(widths=(4, 6), bands=(4,), planes=5).eval()
 
 
 def opened(net: RefocusNet, image: np.ndarray, tmp_path: Path, pixel_um: float = 0.325, **more: Any) -> Any:

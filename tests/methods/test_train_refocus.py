@@ -58,7 +58,7 @@ TUNING: dict[str, Any] = {
     "bands": (6,),
     "patch_px": 32,
     "planes": 2,
-    "sharp": 3,
+    "sweep": True,
     "pool": 2,
     "fresh_every": 2,
     "validation_stacks": 1,
@@ -212,7 +212,7 @@ def test_from_simulated_specimens_to_a_model() -> None:
     assert (told["lowest"], told["highest"]) == (round(low, 4), round(high, 4))
     assert f"{low:+.3f} to {high:+.3f} waves rms" in card.notes
     # the network of the card is the trained one, whatever the usual widths will be
-    assert card.network == {"widths": [4, 6, 8], "bands": [6], "planes": 21, "sharp": 3}
+    assert card.network == {"widths": [4, 6, 8], "bands": [6], "planes": 21, "sweep": True}
     open_network(last.entry)
 
 
@@ -262,7 +262,7 @@ def test_going_on_equals_a_training_that_was_not_stopped() -> None:
 
 def test_fine_tuning_says_from_what() -> None:
     first = trained(wish_of(id="first", steps=2))
-    tuning = {k: v for k, v in TUNING.items() if k not in ("widths", "bands", "sharp")}
+    tuning = {k: v for k, v in TUNING.items() if k not in ("widths", "bands", "sweep")}
     wish = make_refocus_wish(
         {
             "layers": ("own",), "start_from": "first", "pixel_um": 0.65, "step_um": 2.0, "id": "fine",
@@ -329,6 +329,14 @@ def test_the_last_fifth_of_the_columns_is_held_back() -> None:
         [held] = task.source.validation()
         assert task.source.data(0, np.random.default_rng(0)).columns == (0, cut)
         assert held.columns == (cut, columns)
+
+
+def test_an_empty_end_is_told() -> None:
+    values = planes(shape=(7, 32, 200))
+    values[:, :, 150:] = 50 + np.random.default_rng(0).integers(0, 3, (7, 32, 50))
+    words, _ = refocus_task(own_of(), [NamedStack("own", stack(values))])
+    assert "nearly empty" in words
+    assert "nearly empty" not in refocus_task(own_of(), [OWN])[0]
 
 
 def bad(kind: str) -> NamedStack:

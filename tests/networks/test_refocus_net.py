@@ -29,10 +29,10 @@ def test_parameters_of_the_shipped_size() -> None:
 
 def test_gives_all_planes_at_once() -> None:
     torch.manual_seed(0)
-    net = RefocusNet(widths=(4, 6, 8), planes=5, sharp=3).eval()
+    net = RefocusNet(widths=(4, 6, 8), planes=5).eval()
     physics = RefocusPhysics(OPTICS, PIXEL, 4.0, torch.rand(48, 64))
-    sharp, coarse = physics.sweep(3, 5)
-    assert sharp.shape == (3, 48, 64) and coarse.shape == (5, 24, 32)
+    sharp, coarse = physics.sweep(5)
+    assert sharp.shape == (5, 48, 64) and coarse.shape == (5, 24, 32)
     one, other = (conditions(4.0, 0.67, blur, 1.7) for blur in (4.1, 6.0))
     assert one.shape == (1, CONDITIONS)
     image = torch.rand(1, 1, 48, 64)
@@ -43,7 +43,7 @@ def test_gives_all_planes_at_once() -> None:
 
 
 def test_works_without_the_sweep() -> None:
-    net = RefocusNet(widths=(4, 6), planes=3, sharp=0)
+    net = RefocusNet(widths=(4, 6), planes=3, sweep=False)
     assert net(torch.rand(1, 1, 16, 16), conditions(4.0, 0.67, 4.1, 1.7)).shape == (1, 3, 16, 16)
 
 
@@ -84,9 +84,9 @@ def test_wiener_undoes_the_known_blur() -> None:
 
 @pytest.mark.parametrize("z_um", [-4.0, 0.0, 4.0])
 def test_the_sweep_is_sharp_where_the_object_is(z_um: float) -> None:
-    sharp, coarse = RefocusPhysics(OPTICS, PIXEL, 8.0, defocused(z_um), margin_px=0).sweep(9, 5)
+    sharp, coarse = RefocusPhysics(OPTICS, PIXEL, 8.0, defocused(z_um), margin_px=0).sweep(9)
     assert int(sharp.flatten(1).max(1).values.argmax()) == 4 + round(z_um / 2)
-    best = coarse[2 + round(z_um / 4)]
+    best = coarse[4 + round(z_um / 2)]
     assert int(best.argmax()) in {row * 48 + 20 for row in (23, 24)} | {row * 48 + 19 for row in (23, 24)}
 
 

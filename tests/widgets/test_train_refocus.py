@@ -22,7 +22,7 @@ from napari_lfm.widgets.model_import import bring
 from napari_lfm.widgets.train import TrainWidget
 from napari_lfm.widgets.train_refocus_input import RefocusChoice, plan_refocus
 
-TUNING = {"widths": (4, 6), "bands": (6,), "sharp": 3, "planes": 2, "patch_px": 32}
+TUNING = {"widths": (4, 6), "bands": (6,), "sweep": True, "planes": 2, "patch_px": 32}
 
 
 def planes(seed: int = 0, shape: tuple[int, int, int] = (7, 32, 96)) -> np.ndarray:

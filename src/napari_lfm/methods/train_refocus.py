@@ -66,6 +66,8 @@ __all__ = [
     "training_folder",
 ]
 
+_EMPTY = 0.1
+"""Contrast of the columns to validate on, over that of the others, below which scores say little."""
 _MAY_CHANGE = frozenset({"minutes", "steps", "device", "title", "id"})
 _SIMULATED = (
     "simulated focal stacks (beads, worm-like bodies full of nuclei, neurons) of the wide-field and the "
@@ -267,7 +269,18 @@ def _data(wish: RefocusWish, layers: Sequence[NamedStack]) -> Iterator[Progress 
     names = ", ".join(name for name, _ in wide[:4]) + (", ..." if count > 4 else "")
     words = f"{what} of the user ({names}), {planes} planes {wish.step_um:g} um apart"
     words += ", with registered confocal stacks" if confocal else ", no confocal one"
+    if all(_is_empty(held.widefield, held.columns) for held in source.validation()):
+        empty = "the last fifth of the columns is nearly empty: scores say little"
+        yield Progress(count, count, f"{empty[0].upper()}{empty[1:]}")
+        words += f"; {empty}"
     yield _Data(source, words)
+
+
+def _is_empty(stack: torch.Tensor, columns: tuple[int, int] | None) -> bool:
+    """Return whether there is hardly anything in these columns, beside what the others hold."""
+    first = 0 if columns is None else columns[0]
+    held, other = (float(part.float().std()) for part in (stack[..., first:], stack[..., :first]))
+    return held < _EMPTY * other
 
 
 def _start_weights(wish: RefocusWish) -> dict[str, torch.Tensor] | None:

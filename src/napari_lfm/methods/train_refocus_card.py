@@ -76,7 +76,7 @@ def refocus_card(
             "widths": list(network.widths),
             "bands": list(network.bands),
             "planes": network.planes,
-            "sharp": network.sharp,
+            "sweep": network.sweep,
         },
         "microscope": microscope.model_dump(mode="json"),
         "n_pixels": None,

@@ -274,12 +274,12 @@ def _flop(network: str, patch: int) -> int:
         net = RefocusNet(**json.loads(network)).to("meta")
     side = max(1, patch // net.multiple) * net.multiple
     given: dict[str, Any] = {"device": "meta"}
-    sharp = torch.zeros(1, net.sharp, side, side, **given)
+    sharp = torch.zeros(1, net.planes, side, side, **given)
     coarse = torch.zeros(1, net.planes, side // 2, side // 2, **given)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         net(
             torch.zeros(1, 1, side, side, **given),
             torch.zeros(1, CONDITIONS, **given),
-            *((sharp, coarse) if net.sharp else ()),
+            *((sharp, coarse) if net.sweep else ()),
         )
     return int(counter.get_total_flops())

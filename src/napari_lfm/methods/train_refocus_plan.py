@@ -7,7 +7,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from napari_lfm.methods.train_refocus_wish import LEAST_PX
-from napari_lfm.networks.refocus import MODERN_BANDS, MODERN_WIDTHS, SHARP
+from napari_lfm.networks.refocus import MODERN_BANDS, MODERN_WIDTHS
 from napari_lfm.optics.microscope import Camera, Microscope, Objective
 from napari_lfm.simulation.focal_stacks import FocalSettings
 from napari_lfm.training.config import make_config
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_lfm.methods.train_refocus_wish import RefocusWish
     from napari_lfm.training.config import TrainConfig
 
-NETWORK = {"widths": MODERN_WIDTHS, "bands": MODERN_BANDS, "sharp": SHARP}
+NETWORK = {"widths": MODERN_WIDTHS, "bands": MODERN_BANDS, "sweep": True}
 """Entries of the tuning that are the network's, and what they are where nobody says."""
 LEARNING_RATES = {"new": 1e-3, "simulated": 5e-4, "own": 2e-4}
 _DEPTHS = (20 / 35, 50 / 35)
@@ -29,7 +29,7 @@ _CAMERA_PIXEL_UM = 6.5
 def network_of(wish: RefocusWish) -> dict[str, Any]:
     """Return the arguments of the network that differ from its usual ones."""
     t = wish.tuning
-    said: dict[str, Any] = {"widths": t.widths or None, "bands": t.bands, "sharp": t.sharp}
+    said: dict[str, Any] = {"widths": t.widths or None, "bands": t.bands, "sweep": t.sweep}
     return {
         k: list(v) if isinstance(v, tuple) else v
         for k, v in said.items()

@@ -70,8 +70,8 @@ class RefocusTuning(BaseModel):
     """Channels of every level; empty: the usual ones."""
     bands: tuple[int, ...] | None = None
     """Surroundings, in pixels, that the network is shown the rise above."""
-    sharp: int | None = Field(default=None, ge=0, le=41)
-    """Distances of the physical sweep that the network is shown at full resolution; 0: no sweep."""
+    sweep: bool | None = None
+    """Show the network what undoing the defocus of every distance makes of the image; empty: yes."""
     patch_px: int = Field(default=256, ge=LEAST_PX, le=2048)
     """Rows and columns of a patch."""
     planes: int = Field(default=3, ge=1, le=200)

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 MODERN_WIDTHS = (32, 64, 96, 128, 160)
 MODERN_BANDS = (6, 20, 60)
 PLANES = 21
-SHARP = 11
-"""Distances at which the sweep is at full resolution; at all planes it is at half of it."""
 CONDITIONS = 3
 _CODE = 16
 _FOLD = 2
+MOST_OPEN = 1.5
+"""Of a gate: the estimate's brightness is not the confocal one's."""
 
 
 class _Block(nn.Module):
@@ -71,8 +71,8 @@ class RefocusNet(nn.Module):
         Scales, in pixels, above whose surroundings the input is shown too.
     planes : int
         Of the stack that it gives, from minus to plus the range; odd.
-    sharp : int
-        Distances of the sweep at full resolution; 0: without the physical sweep.
+    sweep : bool
+        Show it the physical sweep, and let what that makes of each plane past it, as far as it says.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class RefocusNet(nn.Module):
         widths: Sequence[int] = MODERN_WIDTHS,
         bands: Sequence[int] = MODERN_BANDS,
         planes: int = PLANES,
-        sharp: int = SHARP,
+        sweep: bool = True,
     ) -> None:
         super().__init__()
         widths = [int(w) for w in widths]
@@ -89,20 +89,21 @@ class RefocusNet(nn.Module):
         if planes < 3 or planes % 2 == 0:
             raise RequestError(f"{planes} planes: give an odd number from 3 on.")
         self.widths, self.bands = tuple(widths), tuple(int(b) for b in bands)
-        self.planes, self.sharp = int(planes), int(sharp)
+        self.planes, self.sweep = int(planes), bool(sweep)
         folded = _FOLD**2
-        given = folded * (2 + len(self.bands)) + (folded * self.sharp + self.planes if self.sharp else 0)
+        given = folded * (2 + len(self.bands)) + (2 * self.planes if self.sweep else 0)
         self.code = nn.Sequential(nn.Linear(CONDITIONS, _CODE), nn.LeakyReLU(0.1))
         self.enter = _Block(given, widths[0])
         self.down = nn.ModuleList(_Block(a, b) for a, b in pairwise(widths))
         self.rise = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
         self.up = nn.ModuleList(_Block(2 * a, a) for a in widths[:-1])
         self.leave = nn.Conv2d(widths[0], folded * self.planes, 3, padding=1)
-        # what comes in also goes past the network
-        self.past = nn.Conv2d(given, folded * self.planes, 1)
+        # each plane of the sweep goes past the network, through a gate that it opens where the plane is right
+        self.gate = nn.Conv2d(widths[0], self.planes, 3, padding=1) if self.sweep else None
         with torch.no_grad():
-            self.leave.weight.mul_(0.3)
-            self.past.weight.mul_(0.1)
+            self.leave.weight.mul_(0.1)
+        assert self.leave.bias is not None
+        nn.init.zeros_(self.leave.bias)
 
     @property
     def multiple(self) -> int:
@@ -133,7 +134,7 @@ class RefocusNet(nn.Module):
             Scaled to about 0..1; sizes are multiples of `multiple`.
         condition : Tensor, shape (B, CONDITIONS)
             Of `conditions`.
-        sharp : Tensor, shape (B, sharp, y, x)
+        sharp : Tensor, shape (B, planes, y, x)
             Of `RefocusPhysics.sweep`.
         coarse : Tensor, shape (B, planes, y / 2, x / 2)
 
@@ -145,9 +146,9 @@ class RefocusNet(nn.Module):
         root = signed_root(image)
         seen = torch.cat([image, root, *(_band(image[:, :, None], b)[:, :, 0] for b in self.bands)], 1)
         parts = [functional.pixel_unshuffle(seen, _FOLD)]
-        if self.sharp:
+        if self.sweep:
             assert sharp is not None and coarse is not None
-            parts += [functional.pixel_unshuffle(sharp, _FOLD), coarse]
+            parts += [functional.avg_pool2d(sharp, _FOLD), coarse]
         given = torch.cat(parts, 1)
         code = self.code(condition)
         x = self.enter(given, code)
@@ -159,7 +160,10 @@ class RefocusNet(nn.Module):
         for rise, block, skip in ways:
             up = functional.interpolate(rise(x), scale_factor=2.0, mode="nearest")
             x = block(torch.cat([skip, up], 1), code)
-        out: torch.Tensor = functional.pixel_shuffle(self.leave(x) + self.past(given), _FOLD)
+        out: torch.Tensor = functional.pixel_shuffle(self.leave(x), _FOLD)
+        if self.gate is not None and sharp is not None:
+            gate = MOST_OPEN * torch.sigmoid(self.gate(x))
+            out = out + sharp * functional.interpolate(gate, scale_factor=float(_FOLD), mode="bilinear")
         return out
 
 

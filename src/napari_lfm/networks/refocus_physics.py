@@ -99,22 +99,22 @@ class RefocusPhysics:
         parts.append(transfer * self.spectrum)
         return self.inner(torch.fft.irfft2(torch.stack(parts, 1), self.padded))
 
-    def sweep(self, sharp: int, planes: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def sweep(self, planes: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return what undoing the defocus of every distance makes of the image, as the network sees it.
 
         Parameters
         ----------
-        sharp, planes : int
+        planes : int
             Distances from minus to plus the range, evenly spaced.
 
         Returns
         -------
-        sharp : Tensor, shape (sharp, y, x)
+        sharp : Tensor, shape (planes, y, x)
             Wiener estimates.
         coarse : Tensor, shape (planes, y / 2, x / 2)
             The matched filter at half the pixels.
         """
-        transfer = self.transfer(-np.linspace(-self.range_um, self.range_um, sharp))
+        transfer = self.transfer(-np.linspace(-self.range_um, self.range_um, planes))
         found = transfer * self.spectrum / (transfer**2 + SWEEP_NOISE) * (1 + SWEEP_NOISE)
         fine = self.inner(torch.fft.irfft2(found, self.padded))
         # the low half of the frequencies is the image at half the pixels

@@ -1,11 +1,12 @@
-"""What virtual refocusing is trained on: beads, worm-like bodies full of nuclei, neurons.
+"""What virtual refocusing is trained on: beads, worm-like bodies full of nuclei, cells in a layer, neurons.
 
 After the specimens of the virtual refocusing paper: fluorescent beads, and whole nematodes with labelled
-nuclei or neurons. Evaluation uses other families (`phantoms.FAMILIES`).
+nuclei or neurons; and cells on a coverslip. Evaluation uses other families (`phantoms.FAMILIES`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,11 +19,17 @@ from napari_lfm.simulation.shapes import Ball, Shape, Tube, Vector
 from napari_lfm.simulation.soft_shapes import Ellipsoid, Waves, rotation_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy.typing as npt
 
-TRAINING_FAMILIES = ("bead field", "worm", "sparse neurons")
+    from napari_lfm.simulation.soft_shapes import Rotation
+
+Builder = Callable[[Box, np.random.Generator], Scene]
+TRAINING_FAMILIES = ("bead field", "monolayer", "worm", "sparse neurons")
+THIN_SHARE = 0.6
+LAYER_UM = (1.0, 8.0)
+"""Thickness of layers."""
+LAYER_NUCLEUS_UM = (1.0, 7.0)
+"""Radii of nuclei in layers."""
 BEAD_UM = (0.1, 1.5)
 """Diameters."""
 NUCLEUS_UM = (0.9, 3.0)
@@ -36,22 +43,46 @@ def bead_field(box: Box, rng: np.random.Generator) -> Scene:
     area = float(box.size_um[1:].prod())
     count = max(3, int(np.exp(rng.uniform(*np.log(PER_1000_UM2))) * area / 1000))
     one = float(np.exp(rng.uniform(*np.log(BEAD_UM))))
-    sizes = (
-        np.exp(rng.uniform(np.log(BEAD_UM[0]), np.log(BEAD_UM[1]), count))
-        if rng.random() < 0.3
-        else np.full(count, one)
-    )
+    sizes = np.exp(rng.uniform(np.log(BEAD_UM[0]), np.log(BEAD_UM[1]), count))
+    sizes = sizes if rng.random() < 0.3 else np.full(count, one)
     light = np.exp(rng.uniform(0, 1) * rng.normal(size=count))
-    # a field of beads is often a layer or two
     places = box.sample(rng, count)
-    if rng.random() < 0.3:
-        height, tilt = rng.uniform(box.low_um[0], box.high_um[0]), rng.normal(size=2) * 0.05
-        places[:, 0] = height + places[:, 1:] @ tilt + rng.normal(size=count) * rng.uniform(0, 1.5)
     balls = tuple(
         Ball(_vector(p), float(d) / 2, brightness=float(b) * (one / float(d)) ** 2)
         for p, d, b in zip(places, sizes, light, strict=True)
     )
     return Scene(balls, ("bead field",), tuple(_vector(p) for p in places))
+
+
+def monolayer(box: Box, rng: np.random.Generator) -> Scene:
+    """Return flat nuclei side by side, sparse to crowded, some in a faint cell."""
+    area = float(box.size_um[1:].prod())
+    size = float(np.exp(rng.uniform(*np.log(LAYER_NUCLEUS_UM))))
+    count = max(2, int(float(np.exp(rng.uniform(np.log(0.03), np.log(0.5)))) * area / (np.pi * size**2)))
+    texture = float(rng.uniform(0.5, 2.5))
+    kind = rng.choice(["filled", "cored", "shell"], p=[0.6, 0.2, 0.2])
+    shapes: list[Shape] = []
+    places = spaced(box, rng, min(count, 300), 1.8 * size)
+    for place in places:
+        half = size * np.exp(0.15 * rng.normal(size=3)) * (rng.uniform(0.3, 0.8), 1, 1)
+        shapes.append(
+            Ellipsoid(
+                _vector(place),
+                _vector(half),
+                rotation_of(random_rotation(rng)) if size < 2 else _about_z(rng),
+                wall_um=0.35 if kind == "shell" else None,
+                core_share=float(rng.uniform(0.3, 0.6)) if kind == "cored" else 0.0,
+                core_level=0.3,
+                bumps=Waves.random(rng, 3.0, 4),
+                bumpiness=0.05,
+                texture=Waves.random(rng, texture, 16),
+                contrast=float(rng.uniform(0.1, 0.5)),
+                brightness=float(np.exp(0.4 * rng.normal())),
+            )
+        )
+        if rng.random() < 0.2:
+            shapes.append(Ball(_vector(place), 1.6 * size, brightness=0.05))
+    return Scene(tuple(shapes), ("monolayer",), tuple(_vector(p) for p in places))
 
 
 def worm(box: Box, rng: np.random.Generator) -> Scene:
@@ -132,22 +163,39 @@ def sparse_neurons(box: Box, rng: np.random.Generator) -> Scene:
     return Scene(tuple(shapes), ("sparse neurons",), tuple(points))
 
 
-_KINDS: dict[str, Callable[[Box, np.random.Generator], Scene]] = {
+_THICK: dict[str, Builder] = {"bead field": bead_field, "worm": worm, "sparse neurons": sparse_neurons}
+_THIN: dict[str, Builder] = {
     "bead field": bead_field,
-    "worm": worm,
+    "monolayer": monolayer,
     "sparse neurons": sparse_neurons,
 }
 
 
 def focal_scene(box: Box, rng: np.random.Generator) -> Scene:
-    """Return a random specimen of the training families, now and then two kinds together."""
-    names = list(
-        rng.choice(list(_KINDS), 2 if rng.random() < 0.15 else 1, replace=False, p=[0.35, 0.35, 0.3])
-    )
+    """Return a random specimen of the training families, now and then two kinds together.
+
+    More than half of them are layers, as beads and cells on a coverslip are; the
+    others fill the whole depth.
+    """
+    thin = rng.random() < THIN_SHARE
+    kinds = _THIN if thin else _THICK
+    if thin:
+        thick = min(float(np.exp(rng.uniform(*np.log(LAYER_UM)))), float(box.size_um[0]))
+        middle = float(rng.uniform(box.low_um[0] + thick / 2, box.high_um[0] - thick / 2))
+        low, high = middle - thick / 2, middle + thick / 2
+        box = Box((low, *box.low_um[1:]), (high, *box.high_um[1:]))
+    names = rng.choice(list(kinds), 2 if rng.random() < 0.15 else 1, replace=False, p=[0.35, 0.35, 0.3])
     out = Scene(())
     for name in names:
-        out = out + _KINDS[str(name)](box, rng)
+        out = out + kinds[str(name)](box, rng)
     return out
+
+
+def _about_z(rng: np.random.Generator) -> Rotation:
+    """Return a rotation about z."""
+    turn = float(rng.uniform(0, 2 * np.pi))
+    c, s = float(np.cos(turn)), float(np.sin(turn))
+    return ((1.0, 0.0, 0.0), (0.0, c, -s), (0.0, s, c))
 
 
 def _within(

@@ -108,7 +108,7 @@ class RefocusTask(BaseTask):
             modules["discriminator"] = Discriminator(flat=True)
         super().__init__(modules)
         self.source, self.plan, self.seed, self.started = source, plan, seed, start is not None
-        self._multiple, self._planes, self._sharp = network.multiple, network.planes, network.sharp
+        self._multiple, self._planes, self._sweep = network.multiple, network.planes, network.sweep
         self._blurs: dict[Any, Blurs] = {}
 
     @property
@@ -176,8 +176,8 @@ class RefocusTask(BaseTask):
             data.optics, data.pixel_um, self.plan.range_um, image, 0 if data.periodic else None
         )
         sharp = coarse = None
-        if self._sharp:
-            sharp, coarse = (part[None] for part in physics.sweep(self._sharp, self._planes))
+        if self._sweep:
+            sharp, coarse = (part[None] for part in physics.sweep(self._planes))
         at = plane + plane_z_um(self._planes, self.plan.range_um) / data.step_um
         valid = torch.from_numpy(((at > -1e-6) & (at < len(data.widefield) - 1 + 1e-6)).astype(np.float32))
         confocal = None

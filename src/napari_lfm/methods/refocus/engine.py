@@ -235,10 +235,9 @@ class Refocuser:
             self.pixel_um * 4 * o.na / o.wavelength_um,
         ).to(self.device)
         sharp = coarse = None
-        count = int(self.network.sharp)  # type: ignore[arg-type]
         with torch.no_grad():
-            if count:
-                sharp, coarse = (p[None] for p in physics.sweep(count, self.planes))
+            if self.network.sweep:
+                sharp, coarse = (p[None] for p in physics.sweep(self.planes))
             roots = self.network(image[None, None], condition, sharp, coarse)[0]
         inner = slice(y0 - top, y1 - top), slice(x0 - left, x1 - left)
         # half the memory; square roots up to some tens lose nothing that is seen

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from napari_lfm.networks.registry import ModelEntry
 
 DIMS = ("t", "c", "y", "x")
-RUNTIME_BYTES = 350 * 2**20
+RUNTIME_BYTES = 420 * 2**20
 BYTES_PER_PIXEL, BYTES_PER_FAR_PIXEL = 750, 120
 """Of a part that the network sees at once, and of the whole image (measured up to 2048 x 2048)."""
 NETWORK_PIXELS = 1216**2
