@@ -160,7 +160,7 @@ def aberration_of(stack: np.ndarray, middle: tuple[int, int, int]) -> dict[str, 
 
 
 def real_nuclei(
-    model: Model, electrons: float = 1000.0, turns: int = 4, path: Path = NUCLEI
+    model: Model, electrons: float = 1000.0, turns: int = 2, path: Path = NUCLEI
 ) -> dict[str, Any] | None:
     """Return Pearson by |z| for real nuclei imaged by the model's optics, None where they are absent.
 
