@@ -77,6 +77,7 @@ def refocus_card(
             "bands": list(network.bands),
             "planes": network.planes,
             "sweep": network.sweep,
+            "depth_widths": list(network.depth.widths) if network.sweep else [],
         },
         "microscope": microscope.model_dump(mode="json"),
         "n_pixels": None,

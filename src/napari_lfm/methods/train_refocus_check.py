@@ -268,18 +268,19 @@ def _flop(network: str, patch: int) -> int:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from napari_lfm.networks.refocus import CONDITIONS, RefocusNet
+    from napari_lfm.networks.refocus import CONDITIONS, RefocusNet, Sweep
 
     with torch.random.fork_rng(devices=[]):
         net = RefocusNet(**json.loads(network)).to("meta")
     side = max(1, patch // net.multiple) * net.multiple
     given: dict[str, Any] = {"device": "meta"}
-    sharp = torch.zeros(1, net.planes, side, side, **given)
-    coarse = torch.zeros(1, net.planes, side // 2, side // 2, **given)
+    sweep = Sweep(
+        torch.zeros(net.planes, side, side, **given), torch.zeros(net.planes, side // 2, side // 2, **given)
+    )
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         net(
-            torch.zeros(1, 1, side, side, **given),
-            torch.zeros(1, CONDITIONS, **given),
-            *((sharp, coarse) if net.sweep else ()),
+            torch.zeros(side, side, **given),
+            torch.zeros(net.planes, CONDITIONS, **given),
+            sweep if net.sweep else None,
         )
     return int(counter.get_total_flops())

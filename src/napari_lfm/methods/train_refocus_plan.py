@@ -7,7 +7,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from napari_lfm.methods.train_refocus_wish import LEAST_PX
-from napari_lfm.networks.refocus import MODERN_BANDS, MODERN_WIDTHS
+from napari_lfm.networks.refocus import DEPTH_WIDTHS, MODERN_BANDS, MODERN_WIDTHS
 from napari_lfm.optics.microscope import Camera, Microscope, Objective
 from napari_lfm.simulation.focal_stacks import FocalSettings
 from napari_lfm.training.config import make_config
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_lfm.methods.train_refocus_wish import RefocusWish
     from napari_lfm.training.config import TrainConfig
 
-NETWORK = {"widths": MODERN_WIDTHS, "bands": MODERN_BANDS, "sweep": True}
+NETWORK = {"widths": MODERN_WIDTHS, "bands": MODERN_BANDS, "sweep": True, "depth_widths": DEPTH_WIDTHS}
 """Entries of the tuning that are the network's, and what they are where nobody says."""
 LEARNING_RATES = {"new": 1e-3, "simulated": 5e-4, "own": 2e-4}
 _DEPTHS = (20 / 35, 50 / 35)
@@ -29,7 +29,12 @@ _CAMERA_PIXEL_UM = 6.5
 def network_of(wish: RefocusWish) -> dict[str, Any]:
     """Return the arguments of the network that differ from its usual ones."""
     t = wish.tuning
-    said: dict[str, Any] = {"widths": t.widths or None, "bands": t.bands, "sweep": t.sweep}
+    said: dict[str, Any] = {
+        "widths": t.widths or None,
+        "bands": t.bands,
+        "sweep": t.sweep,
+        "depth_widths": t.depth_widths or None,
+    }
     return {
         k: list(v) if isinstance(v, tuple) else v
         for k, v in said.items()
@@ -49,6 +54,9 @@ def plan_of(wish: RefocusWish) -> RefocusPlan:
         network=network_of(wish),
         range_um=wish.range_um,
         patch_px=t.patch_px,
+        first_steps=t.first_steps,
+        render_every=t.render_every,
+        shares=t.shares,
         planes=t.planes,
         images=t.images,
         squares=t.squares,

@@ -70,8 +70,16 @@ class RefocusTuning(BaseModel):
     """Channels of every level; empty: the usual ones."""
     bands: tuple[int, ...] | None = None
     """Surroundings, in pixels, that the network is shown the rise above."""
+    depth_widths: tuple[int, ...] = ()
+    """Channels of the part that says where light comes from; empty: the usual ones."""
     sweep: bool | None = None
     """Show the network what undoing the defocus of every distance makes of the image; empty: yes."""
+    first_steps: int = Field(default=2500, ge=0, le=1_000_000)
+    """Steps that train the part that says where light comes from alone."""
+    render_every: int = Field(default=2, ge=1, le=1000)
+    """Steps after those between the ones that render wide-field planes and ask for consistency."""
+    shares: float = Field(default=0.5, ge=0, le=1e4)
+    """Weight of the cross entropy of where light comes from."""
     patch_px: int = Field(default=256, ge=LEAST_PX, le=2048)
     """Rows and columns of a patch."""
     planes: int = Field(default=3, ge=1, le=200)

@@ -2,20 +2,24 @@
 
 After the virtual refocusing paper (2019), whose own network is in `refocus_paper`. What differs, and why:
 
-* The network gives the confocal stack around the image at once, in planes a tenth of the range apart. Any
-  wide-field plane or surface is then rendered from it with the known optics (`refocus_render`), a matter of
+* For every distance the network is shown what undoing the known defocus makes of the image
+  (`RefocusPhysics.sweep`): what lies there becomes sharp, the rest does not. A first part says, cell by cell,
+  what share of the light comes from which plane (`refocus_depth`); each plane's estimate is let past in that
+  share; a second part mends what the estimates lack.
+* It gives the confocal stack around the image at once, in planes a tenth of the range apart. Any wide-field
+  plane or surface is then rendered from it with the known optics (`refocus_render`), a matter of
   milliseconds: a slider is live, a surface costs no more than a plane, and the stack can be asked to
   reproduce the image.
-* Distance enters as what it does. For every distance the network is shown what undoing the known defocus
-  makes of the image (`RefocusPhysics.sweep`): what lies there becomes sharp, the rest does not, as in a plane
-  sweep of stereo vision. With other optics the sweep is another one, so that one model serves several
-  objectives; the network is also told the blur, the path difference at the pupil's edge and the sampling.
+* A plane is told its distance and the physical defocus there: path difference at the pupil's edge, blur in
+  pixels, sampling. With other optics the sweep is another one too, so that one model serves several
+  objectives.
 * It gives square roots, for a plane in focus is far brighter than its blurred image.
 * It has no norm: what it gives for a pixel depends on its surroundings alone, so tiles agree with the whole.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -24,6 +28,7 @@ from torch import nn
 from torch.nn import functional
 
 from napari_lfm.core.problems import RequestError
+from napari_lfm.networks.refocus_depth import CELL_PX, DepthNet, sweep_cues
 from napari_lfm.networks.wfcon import _band
 
 if TYPE_CHECKING:
@@ -32,11 +37,13 @@ if TYPE_CHECKING:
 MODERN_WIDTHS = (32, 64, 96, 128, 160)
 MODERN_BANDS = (6, 20, 60)
 PLANES = 21
-CONDITIONS = 3
+DEPTH_WIDTHS = (32, 48, 64, 64)
+CONDITIONS = 6
 _CODE = 16
 _FOLD = 2
-MOST_OPEN = 1.5
-"""Of a gate: the estimate's brightness is not the confocal one's."""
+_LEAST_SHARE = 1e-4
+_MOST_CHANGE = 1.0
+"""Logarithm by which the second part may brighten or dim an estimate."""
 
 
 class _Block(nn.Module):
@@ -73,6 +80,8 @@ class RefocusNet(nn.Module):
         Of the stack that it gives, from minus to plus the range; odd.
     sweep : bool
         Show it the physical sweep, and let what that makes of each plane past it, as far as it says.
+    depth_widths : sequence of int
+        Channels of the part that says where light comes from.
     """
 
     def __init__(
@@ -81,6 +90,7 @@ class RefocusNet(nn.Module):
         bands: Sequence[int] = MODERN_BANDS,
         planes: int = PLANES,
         sweep: bool = True,
+        depth_widths: Sequence[int] = DEPTH_WIDTHS,
     ) -> None:
         super().__init__()
         widths = [int(w) for w in widths]
@@ -91,24 +101,28 @@ class RefocusNet(nn.Module):
         self.widths, self.bands = tuple(widths), tuple(int(b) for b in bands)
         self.planes, self.sweep = int(planes), bool(sweep)
         folded = _FOLD**2
-        given = folded * (2 + len(self.bands)) + (2 * self.planes if self.sweep else 0)
+        given = folded * (2 + len(self.bands)) + (3 * self.planes if self.sweep else 0)
+        # of the outermost plane: what differs from microscope to microscope
         self.code = nn.Sequential(nn.Linear(CONDITIONS, _CODE), nn.LeakyReLU(0.1))
+        self.depth = DepthNet(self.planes, CONDITIONS, depth_widths) if self.sweep else None
         self.enter = _Block(given, widths[0])
         self.down = nn.ModuleList(_Block(a, b) for a, b in pairwise(widths))
         self.rise = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
         self.up = nn.ModuleList(_Block(2 * a, a) for a in widths[:-1])
         self.leave = nn.Conv2d(widths[0], folded * self.planes, 3, padding=1)
-        # each plane of the sweep goes past the network, through a gate that it opens where the plane is right
-        self.gate = nn.Conv2d(widths[0], self.planes, 3, padding=1) if self.sweep else None
-        with torch.no_grad():
-            self.leave.weight.mul_(0.1)
-        assert self.leave.bias is not None
-        nn.init.zeros_(self.leave.bias)
+        # how far the estimates are to be brightened or dimmed
+        self.change = nn.Conv2d(widths[0], self.planes, 3, padding=1) if self.sweep else None
+        for layer in (self.leave, self.change):
+            if layer is not None:
+                assert layer.bias is not None
+                with torch.no_grad():
+                    layer.weight.mul_(0.05)
+                nn.init.zeros_(layer.bias)
 
     @property
     def multiple(self) -> int:
         """What rows and columns are padded to a multiple of."""
-        return int(_FOLD * 2 ** (len(self.widths) - 1))
+        return max(CELL_PX, int(_FOLD * 2 ** (len(self.widths) - 1)))
 
     @property
     def reach(self) -> int:
@@ -120,37 +134,70 @@ class RefocusNet(nn.Module):
         return total + 3 * max(self.bands, default=0) // 2
 
     def forward(
-        self,
-        image: torch.Tensor,
-        condition: torch.Tensor,
-        sharp: torch.Tensor | None = None,
-        coarse: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Return square roots of the confocal planes.
+        self, image: torch.Tensor, condition: torch.Tensor, sweep: Sweep | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return square roots of the confocal planes, and where light comes from.
 
         Parameters
         ----------
-        image : Tensor, shape (B, 1, y, x)
+        image : Tensor, shape (y, x)
             Scaled to about 0..1; sizes are multiples of `multiple`.
-        condition : Tensor, shape (B, CONDITIONS)
+        condition : Tensor, shape (planes, CONDITIONS)
             Of `conditions`.
-        sharp : Tensor, shape (B, planes, y, x)
+        sweep : Sweep
             Of `RefocusPhysics.sweep`.
-        coarse : Tensor, shape (B, planes, y / 2, x / 2)
 
         Returns
         -------
-        Tensor, shape (B, planes, y, x)
+        roots : Tensor, shape (planes, y, x)
             What is below 0 stands for no light.
+        log_shares : Tensor, shape (planes, y / CELL_PX, x / CELL_PX), or None
+            Logarithms of the planes' shares of the light of a cell.
         """
-        root = signed_root(image)
-        seen = torch.cat([image, root, *(_band(image[:, :, None], b)[:, :, 0] for b in self.bands)], 1)
+        log_shares = None if sweep is None else self.log_shares(image, condition, sweep)
+        return self.mended(image, condition, sweep, log_shares), log_shares
+
+    def log_shares(self, image: torch.Tensor, condition: torch.Tensor, sweep: Sweep) -> torch.Tensor:
+        """Return the first part's result alone; see `forward`."""
+        assert self.depth is not None
+        with torch.no_grad():
+            cues = sweep_cues(image, sweep.sharp, sweep.matched)
+        out: torch.Tensor = self.depth(cues, condition)
+        return out
+
+    def passed(
+        self, condition: torch.Tensor, sweep: Sweep, log_shares: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return square roots of the estimates in their shares (planes, y, x), and of the shares in cells."""
+        roots = (log_shares.exp() + _LEAST_SHARE).sqrt()
+        size = (sweep.sharp.shape[-2], sweep.sharp.shape[-1])
+        wide = functional.interpolate(roots[None], size, mode="bilinear", align_corners=False)[0]
+        # the last condition: how much brighter all planes together are than the light of one
+        return signed_root(sweep.sharp) * wide * condition[:, -1, None, None].sqrt(), roots
+
+    def mended(
+        self,
+        image: torch.Tensor,
+        condition: torch.Tensor,
+        sweep: Sweep | None,
+        log_shares: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Return the second part's result; see `forward`."""
+        one = image[None, None]
+        root = signed_root(one)
+        seen = torch.cat([one, root, *(_band(one[:, :, None], b)[:, :, 0] for b in self.bands)], 1)
         parts = [functional.pixel_unshuffle(seen, _FOLD)]
-        if self.sweep:
-            assert sharp is not None and coarse is not None
-            parts += [functional.avg_pool2d(sharp, _FOLD), coarse]
-        given = torch.cat(parts, 1)
-        code = self.code(condition)
+        passed: torch.Tensor | None = None
+        if sweep is not None and log_shares is not None:
+            passed, shares = self.passed(condition, sweep, log_shares)
+            half = (parts[0].shape[-2], parts[0].shape[-1])
+            parts += [
+                functional.avg_pool2d(passed[None], _FOLD),
+                signed_root(sweep.matched)[None],
+                functional.interpolate(shares[None], half, mode="bilinear", align_corners=False),
+            ]
+        given = torch.cat(parts, 1).contiguous(memory_format=torch.channels_last)
+        code = self.code(condition[-1:])
         x = self.enter(given, code)
         kept = []
         for block in self.down:
@@ -160,11 +207,31 @@ class RefocusNet(nn.Module):
         for rise, block, skip in ways:
             up = functional.interpolate(rise(x), scale_factor=2.0, mode="nearest")
             x = block(torch.cat([skip, up], 1), code)
-        out: torch.Tensor = functional.pixel_shuffle(self.leave(x), _FOLD)
-        if self.gate is not None and sharp is not None:
-            gate = MOST_OPEN * torch.sigmoid(self.gate(x))
-            out = out + sharp * functional.interpolate(gate, scale_factor=float(_FOLD), mode="bilinear")
+        out: torch.Tensor = functional.pixel_shuffle(self.leave(x), _FOLD)[0]
+        if self.change is not None and passed is not None:
+            change = torch.exp(_MOST_CHANGE * torch.tanh(self.change(x)))
+            out = out + passed * functional.interpolate(change, scale_factor=float(_FOLD), mode="bilinear")[0]
         return out
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What undoing the defocus of every distance makes of an image, linear in the light.
+
+    Attributes
+    ----------
+    sharp : Tensor, shape (planes, y, x)
+        Wiener estimates.
+    matched : Tensor, shape (planes, y / 2, x / 2)
+        The matched filter at half the pixels.
+    """
+
+    sharp: torch.Tensor
+    matched: torch.Tensor
+
+    def to(self, device: torch.device) -> Sweep:
+        """Return the same on a device."""
+        return Sweep(self.sharp.to(device), self.matched.to(device))
 
 
 def signed_root(values: torch.Tensor) -> torch.Tensor:
@@ -175,18 +242,28 @@ def signed_root(values: torch.Tensor) -> torch.Tensor:
 
 
 def conditions(
-    range_um: float, edge_waves_per_um: float, blur_px_per_um: float, sampling: float
+    planes: int,
+    range_um: float,
+    edge_waves_per_um: float,
+    blur_px_per_um: float,
+    sampling: float,
+    depth_of_field_um: float,
 ) -> torch.Tensor:
-    """Return what the network is told about the optics, (1, CONDITIONS).
+    """Return what the network is told about its planes, (planes, CONDITIONS).
 
     Parameters
     ----------
+    planes : int
     range_um : float
         Distance of the outermost planes.
     edge_waves_per_um, blur_px_per_um : float
         Path difference at the pupil's edge, and radius of the blurred spot, per distance.
     sampling : float
         Pixels over those that just hold every frequency that the aperture passes.
+    depth_of_field_um : float
     """
-    values = [range_um * edge_waves_per_um / 8 - 1, range_um * blur_px_per_um / 40 - 1, sampling - 1.5]
-    return torch.tensor([values], dtype=torch.float32)
+    share = torch.linspace(-1, 1, planes)
+    z = share * range_um
+    ratio = depth_of_field_um / (2 * range_um / (planes - 1))
+    told = [share, share.abs() * 2 - 1, z * (edge_waves_per_um / 8), z.abs() * (blur_px_per_um / 20) - 1]
+    return torch.stack([*told, torch.full_like(share, sampling - 1.5), torch.full_like(share, ratio)], 1)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from scipy.fft import next_fast_len
 
-from napari_lfm.networks.refocus import signed_root
+from napari_lfm.networks.refocus import Sweep
 from napari_lfm.optics.defocus import transfer_table
 
 if TYPE_CHECKING:
@@ -99,40 +99,26 @@ class RefocusPhysics:
         parts.append(transfer * self.spectrum)
         return self.inner(torch.fft.irfft2(torch.stack(parts, 1), self.padded))
 
-    def sweep(self, planes: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what undoing the defocus of every distance makes of the image, as the network sees it.
+    def sweep(self, planes: int) -> Sweep:
+        """Return what undoing the defocus of every distance makes of the image.
 
         Parameters
         ----------
         planes : int
             Distances from minus to plus the range, evenly spaced.
-
-        Returns
-        -------
-        sharp : Tensor, shape (planes, y, x)
-            Wiener estimates.
-        coarse : Tensor, shape (planes, y / 2, x / 2)
-            The matched filter at half the pixels.
         """
-        transfer = self.transfer(-np.linspace(-self.range_um, self.range_um, planes))
+        at = -np.linspace(-self.range_um, self.range_um, planes)
+        transfer = self.transfer(at)
         found = transfer * self.spectrum / (transfer**2 + SWEEP_NOISE) * (1 + SWEEP_NOISE)
-        fine = self.inner(torch.fft.irfft2(found, self.padded))
+        sharp = self.inner(torch.fft.irfft2(found, self.padded))
         # the low half of the frequencies is the image at half the pixels
         rows, columns = self.padded[0] // 2, self.padded[1] // 2
         low = _low_half(self.spectrum, rows, columns)
-        transfer = torch.from_numpy(
-            self.table.planes(
-                "widefield",
-                -np.linspace(-self.range_um, self.range_um, planes),
-                (rows, columns),
-                2 * self.pixel_um,
-                pixel_mean=False,
-            )
-        ).to(self.device)
-        made = torch.fft.irfft2(low * transfer, (rows, columns)) / 4
+        half = self.table.planes("widefield", at, (rows, columns), 2 * self.pixel_um, pixel_mean=False)
+        made = torch.fft.irfft2(low * torch.from_numpy(half).to(self.device), (rows, columns)) / 4
         m = self.margin // 2
-        coarse = made[..., m : m + (self.size[0] + 1) // 2, m : m + (self.size[1] + 1) // 2]
-        return signed_root(fine), signed_root(coarse)
+        matched = made[..., m : m + (self.size[0] + 1) // 2, m : m + (self.size[1] + 1) // 2]
+        return Sweep(sharp, matched)
 
 
 def _low_half(spectrum: torch.Tensor, rows: int, columns: int) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,13 @@ from napari_lfm.networks.wfcon import Discriminator
 from napari_lfm.training.focal_pairs import FocalData, recorded
 from napari_lfm.training.losses import LeastSquaresDiscriminator, LeastSquaresGenerator, combine
 from napari_lfm.training.refocus_examples import Example, between, condition_of, turned
-from napari_lfm.training.refocus_losses import LEAST_PEAK, coarse_differences, differences, high_passed
+from napari_lfm.training.refocus_losses import (
+    LEAST_PEAK,
+    coarse_differences,
+    differences,
+    high_passed,
+    share_loss,
+)
 from napari_lfm.training.task import BaseTask, Phase, Validation, numpy_rng
 
 if TYPE_CHECKING:
@@ -46,10 +52,16 @@ class RefocusPlan:
         Largest distance.
     patch_px : int
         Of recorded stacks; simulated ones are taken whole, for they go on periodically.
+    first_steps : int
+        Steps that train the part that says where light comes from alone: they are quick.
+    render_every : int
+        Steps after those between the ones that render wide-field planes and ask for consistency.
     planes : int
         Wide-field planes that are rendered and compared, per image and step.
     images : int
         Images per step.
+    shares : float
+        Weight of the cross entropy of where light comes from.
     squares : float
         Weight of the squared difference of the light, beside the absolute one of its square roots.
     coarse : float
@@ -69,8 +81,11 @@ class RefocusPlan:
     network: dict[str, Any] = field(default_factory=dict)
     range_um: float = 10.0
     patch_px: int = 256
+    first_steps: int = 2500
+    render_every: int = 2
     planes: int = 3
     images: int = 1
+    shares: float = 0.5
     squares: float = 4.0
     coarse: float = 0.5
     confocal: float = 1.0
@@ -137,10 +152,14 @@ class RefocusTask(BaseTask):
             given = recorded(data, plane, rng)
             reach = int(self.plan.range_um / data.step_um + 1e-6)
             able = np.arange(max(-reach, -plane), min(reach, len(data.widefield) - 1 - plane) + 1)
-            offsets = np.sort(rng.choice(able, min(self.plan.planes, len(able)), replace=False))
+            mends = step >= self.plan.first_steps or data.confocal is None or not self._sweep
+            whole = mends and (step % self.plan.render_every == 0 or data.confocal is None)
+            count = min(self.plan.planes, len(able)) if whole else 0
+            offsets = np.sort(rng.choice(able, count, replace=False))
             turn = int(rng.integers(8))
             box = self._place(data, given.image, rng)
-            out.append(self.example(data, plane, given.image, given.low, given.span, offsets, box, turn))
+            e = self.example(data, plane, given.image, given.low, given.span, offsets, box, turn)
+            out.append(replace(e, mends=mends))
         return out
 
     def example(
@@ -175,9 +194,7 @@ class RefocusTask(BaseTask):
         physics = RefocusPhysics(
             data.optics, data.pixel_um, self.plan.range_um, image, 0 if data.periodic else None
         )
-        sharp = coarse = None
-        if self._sweep:
-            sharp, coarse = (part[None] for part in physics.sweep(self._planes))
+        sweep = physics.sweep(self._planes) if self._sweep else None
         at = plane + plane_z_um(self._planes, self.plan.range_um) / data.step_um
         valid = torch.from_numpy(((at > -1e-6) & (at < len(data.widefield) - 1 + 1e-6)).astype(np.float32))
         confocal = None
@@ -185,19 +202,21 @@ class RefocusTask(BaseTask):
             confocal = turned(between(data.confocal, at, box), turn) / span
         wide = (turned(data.widefield[plane + offsets][(slice(None), *box)].float(), turn) - low) / span
         z = offsets * data.step_um
-        own = self._blurs_of(physics, data, 0.0)
-        parts = [self._blurs_of(physics, data, float(v)) for v in z]
+        own = shown = None
+        if len(z):
+            own = self._blurs_of(physics, data, 0.0)
+            parts = [self._blurs_of(physics, data, float(v)) for v in z]
+            shown = Blurs(torch.cat([p.planes for p in parts]), torch.cat([p.soften for p in parts]))
         return Example(
-            image[None, None],
-            sharp,
-            coarse,
-            condition_of(self.plan.range_um, data.optics, data.pixel_um),
+            image,
+            sweep,
+            condition_of(self._planes, self.plan.range_um, data.optics, data.pixel_um),
             physics,
             own,
             confocal,
             valid,
             wide.clamp(min=0).contiguous(),
-            Blurs(torch.cat([p.planes for p in parts]), torch.cat([p.soften for p in parts])),
+            shown,
             z,
             _RIM_PX if data.periodic else min(_RIM_RECORDED_PX, min(image.shape) // 5),
         )
@@ -236,46 +255,48 @@ class RefocusTask(BaseTask):
         return slice(y, y + size[0]), slice(x, x + size[1])
 
     def loss(self, phase: str, batch: list[Example]) -> dict[str, torch.Tensor]:
-        """Return differences of square roots and of light, consistency, and the discriminator's say."""
+        """Return differences of square roots, of light and of shares, consistency, the discriminator's say.
+
+        The first steps train the part that says where light comes from alone: the other one builds on it.
+        """
         network = self.modules["network"]
         terms: dict[str, list[torch.Tensor]] = {}
         if phase == "discriminator":
-            judge = self.modules["discriminator"]
-            total = []
-            for e in (example.to(_device_of(judge)) for example in batch):
-                if e.confocal is None:
-                    continue
-                with torch.no_grad():
-                    made = network(e.image, e.condition, e.sharp, e.coarse).float()[0]
-                fake, real = made.clamp(min=0)[e.valid > 0], e.confocal.clamp(min=0).sqrt()[e.valid > 0]
-                total.append(LeastSquaresDiscriminator()(judge(_judged(fake)), judge(_judged(real))))
-            if not total:  # nothing confocal to tell apart
-                nothing = sum(p.sum() for p in judge.parameters()) * 0.0
-                return combine({"lsgan": (2.0, torch.as_tensor(nothing))})
-            return combine({"lsgan": (2.0, torch.stack(total).mean())})
+            return self._judgement(batch)
         for e in (example.to(_device_of(network)) for example in batch):
-            roots = network(e.image, e.condition, e.sharp, e.coarse).float()[0]
+            if not e.mends:
+                assert e.sweep is not None and e.confocal is not None
+                shares = network.log_shares(e.image, e.condition, e.sweep)  # type: ignore[operator]
+                terms.setdefault("shares", []).append(share_loss(shares, e.confocal, e.valid, e.rim))
+                continue
+            roots, shares = network(e.image, e.condition, e.sweep)
+            roots = roots.float()
             light = roots.clamp(min=0) ** 2
-            spectrum = stack_spectrum(e.physics, light)
-            rest = unexplained(e.physics, spectrum, e.own)
-            made = rendered(e.physics, spectrum, rest, e.blurs)
-            alike = torch.ones(len(made), device=made.device)
-            for key, value in differences(made, None, e.wide, alike, LEAST_PEAK["widefield"], e.rim).items():
-                terms.setdefault(f"widefield_{key}", []).append(value)
             if e.confocal is not None:
                 least = LEAST_PEAK["confocal"]
                 for key, value in differences(light, roots, e.confocal, e.valid, least, e.rim).items():
                     terms.setdefault(f"confocal_{key}", []).append(value)
                 coarse = coarse_differences(light, e.confocal, e.valid, least, e.rim)
                 terms.setdefault("confocal_coarse", []).append(coarse)
-            missing = e.physics.inner(torch.fft.irfft2(rest, e.physics.padded))
-            away = high_passed(missing[None])[..., e.rim : -e.rim, e.rim : -e.rim]
-            terms.setdefault("consistency", []).append(away.abs().mean())
+                if shares is not None:
+                    terms.setdefault("shares", []).append(share_loss(shares, e.confocal, e.valid, e.rim))
             if self.plan.adversarial:
                 judged = self.modules["discriminator"](_judged(roots[e.valid > 0].clamp(min=0)))
                 terms.setdefault("lsgan", []).append(LeastSquaresGenerator()(judged))
+            if e.own is None or e.blurs is None:
+                continue
+            spectrum = stack_spectrum(e.physics, light)
+            rest = unexplained(e.physics, spectrum, e.own)
+            made = rendered(e.physics, spectrum, rest, e.blurs)
+            alike = torch.ones(len(made), device=made.device)
+            for key, value in differences(made, None, e.wide, alike, LEAST_PEAK["widefield"], e.rim).items():
+                terms.setdefault(f"widefield_{key}", []).append(value)
+            missing = e.physics.inner(torch.fft.irfft2(rest, e.physics.padded))
+            away = high_passed(missing[None])[..., e.rim : -e.rim, e.rim : -e.rim]
+            terms.setdefault("consistency", []).append(away.abs().mean())
         p = self.plan
         weights = {
+            "shares": p.shares,
             "widefield_roots": p.widefield,
             "widefield_squares": p.widefield * p.squares,
             "confocal_roots": p.confocal,
@@ -285,6 +306,22 @@ class RefocusTask(BaseTask):
             "lsgan": p.gan,
         }
         return combine({key: (weights[key], torch.stack(v).mean()) for key, v in terms.items()})
+
+    def _judgement(self, batch: list[Example]) -> dict[str, torch.Tensor]:
+        """Return the discriminator's loss."""
+        network, judge = self.modules["network"], self.modules["discriminator"]
+        total = []
+        for e in (example.to(_device_of(judge)) for example in batch):
+            if e.confocal is None or not e.mends:
+                continue
+            with torch.no_grad():
+                made = network(e.image, e.condition, e.sweep)[0].float()
+            fake, real = made.clamp(min=0)[e.valid > 0], e.confocal.clamp(min=0).sqrt()[e.valid > 0]
+            total.append(LeastSquaresDiscriminator()(judge(_judged(fake)), judge(_judged(real))))
+        if not total:  # nothing confocal to tell apart
+            nothing = sum(q.sum() for q in judge.parameters()) * 0.0
+            return combine({"lsgan": (2.0, torch.as_tensor(nothing))})
+        return combine({"lsgan": (2.0, torch.stack(total).mean())})
 
     def validate(self, modules: Mapping[str, nn.Module]) -> Validation:
         """Score refocused planes of specimens that were never trained on."""
@@ -317,12 +354,13 @@ class RefocusTask(BaseTask):
         e = self.example(data, plane, given.image, given.low, given.span, offsets, box, 0)
         e = e.to(_device_of(network))
         with torch.no_grad():
-            light = network(e.image, e.condition, e.sharp, e.coarse).float()[0].clamp(min=0) ** 2
+            light = network(e.image, e.condition, e.sweep)[0].float().clamp(min=0) ** 2
+            assert e.own is not None and e.blurs is not None
             spectrum = stack_spectrum(e.physics, light)
             wide = rendered(e.physics, spectrum, unexplained(e.physics, spectrum, e.own), e.blurs)
         e, wide, light = e.to(torch.device("cpu")), wide.cpu(), light.cpu()
         rows = []
-        image = e.image[0, 0]
+        image = e.image
         at = plane_z_um(self._planes, self.plan.range_um)
         for n, z in enumerate(e.z_um):
             row = {"psnr_db": _psnr(wide[n], e.wide[n]), "input_db": _psnr(image.clamp(min=0), e.wide[n])}

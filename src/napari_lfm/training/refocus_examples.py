@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from napari_lfm.networks.refocus import conditions
+from napari_lfm.networks.refocus import Sweep, conditions
 from napari_lfm.networks.refocus_physics import RefocusPhysics
 from napari_lfm.networks.refocus_render import Blurs
 
@@ -18,20 +18,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Example:
-    """One image with its targets; `rim` pixels at the border are not compared."""
+    """One image with its targets.
+
+    `rim` pixels at the border are not compared; without `mends` only where light comes from is learned.
+    """
 
     image: torch.Tensor
-    sharp: torch.Tensor | None
-    coarse: torch.Tensor | None
+    sweep: Sweep | None
     condition: torch.Tensor
     physics: RefocusPhysics
-    own: Blurs
+    own: Blurs | None
     confocal: torch.Tensor | None
     valid: torch.Tensor
     wide: torch.Tensor
-    blurs: Blurs
+    blurs: Blurs | None
     z_um: np.ndarray
     rim: int
+    mends: bool = True
 
     def to(self, device: torch.device) -> Example:
         """Return the same on a device."""
@@ -39,18 +42,24 @@ class Example:
             return self
 
         def moved(value: Any) -> Any:
-            return value.to(device) if isinstance(value, torch.Tensor | RefocusPhysics | Blurs) else value
+            return (
+                value.to(device)
+                if isinstance(value, torch.Tensor | RefocusPhysics | Blurs | Sweep)
+                else value
+            )
 
         return replace(self, **{f.name: moved(getattr(self, f.name)) for f in fields(self)})
 
 
-def condition_of(range_um: float, optics: DefocusOptics, pixel_um: float) -> torch.Tensor:
+def condition_of(planes: int, range_um: float, optics: DefocusOptics, pixel_um: float) -> torch.Tensor:
     """Return `conditions` of a microscope."""
     return conditions(
+        planes,
         range_um,
         optics.edge_waves(1.0),
         optics.blur_radius_um(1.0) / pixel_um,
         pixel_um * 4 * optics.na / optics.wavelength_um,
+        optics.depth_of_field_um,
     )
 
 

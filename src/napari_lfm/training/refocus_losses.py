@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
+from napari_lfm.networks.refocus_depth import CELL_PX
+
 CONSISTENT_PX = 8.0
 """Consistency is asked for below this scale: haze from beyond the range is not the stack's."""
 LEAST_PEAK = {"widefield": 0.3, "confocal": 0.1}
@@ -82,6 +84,33 @@ def coarse_differences(
     rim = max(1, rim_px // COARSE[1])
     whole = (known.amin((1, 2)) > 1 - 1e-3).to(light.dtype)
     return differences(found, None, meant, whole, 0.3 * least_peak, rim)["roots"]
+
+
+def share_loss(
+    log_shares: torch.Tensor, confocal: torch.Tensor, valid: torch.Tensor, rim_px: int
+) -> torch.Tensor:
+    """Return how far the shares of light by plane are from the true ones: Kullback and Leibler's divergence.
+
+    Parameters
+    ----------
+    log_shares : Tensor, shape (planes, cells, cells)
+        Logarithms; of planes that are not valid nothing is asked.
+    confocal : Tensor, shape (planes, y, x)
+    valid : Tensor, shape (planes,)
+    rim_px : int
+        At the border that are left out.
+    """
+    cells = functional.avg_pool2d(confocal[:, None], CELL_PX, ceil_mode=True)[:, 0] * valid[:, None, None]
+    given = log_shares.float().masked_fill(valid[:, None, None] < 0.5, -30.0)
+    given = given - torch.logsumexp(given, 0, keepdim=True)
+    rim = -(-rim_px // CELL_PX)
+    inner = (..., slice(rim, cells.shape[1] - rim), slice(rim, cells.shape[2] - rim))
+    cells, given = cells[inner], given[inner]
+    total = cells.sum(0)
+    wanted = cells / (total + 1e-6)
+    away = (wanted * (torch.log(wanted + 1e-6) - given)).sum(0)
+    weight = total.sqrt()  # what is dim counts less, but counts
+    return (away * weight).mean() / (weight.mean() + 1e-6)
 
 
 def high_passed(images: torch.Tensor) -> torch.Tensor:

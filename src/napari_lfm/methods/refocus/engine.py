@@ -229,16 +229,16 @@ class Refocuser:
         o = self.domain.optics
         physics = RefocusPhysics(o, self.pixel_um, self.domain.range_um, image)
         condition = conditions(
+            self.planes,
             self.domain.range_um,
             o.edge_waves(1.0),
             o.blur_radius_um(1.0) / self.pixel_um,
             self.pixel_um * 4 * o.na / o.wavelength_um,
+            o.depth_of_field_um,
         ).to(self.device)
-        sharp = coarse = None
         with torch.no_grad():
-            if self.network.sweep:
-                sharp, coarse = (p[None] for p in physics.sweep(self.planes))
-            roots = self.network(image[None, None], condition, sharp, coarse)[0]
+            sweep = physics.sweep(self.planes) if self.network.sweep else None
+            roots = self.network(image, condition, sweep)[0]
         inner = slice(y0 - top, y1 - top), slice(x0 - left, x1 - left)
         # half the memory; square roots up to some tens lose nothing that is seen
         made = _Part(physics, roots.half() if self.device.type == "cpu" else roots, inner)
