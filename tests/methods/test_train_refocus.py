@@ -58,7 +58,8 @@ TUNING: dict[str, Any] = {
     "bands": (6,),
     "patch_px": 32,
     "planes": 2,
-    "sweep": True,
+    "depth_widths": (8, 8),
+    "first_steps": 1,
     "pool": 2,
     "fresh_every": 2,
     "validation_stacks": 1,
@@ -212,7 +213,13 @@ def test_from_simulated_specimens_to_a_model() -> None:
     assert (told["lowest"], told["highest"]) == (round(low, 4), round(high, 4))
     assert f"{low:+.3f} to {high:+.3f} waves rms" in card.notes
     # the network of the card is the trained one, whatever the usual widths will be
-    assert card.network == {"widths": [4, 6, 8], "bands": [6], "planes": 21, "sweep": True}
+    assert card.network == {
+        "widths": [4, 6, 8],
+        "bands": [6],
+        "planes": 21,
+        "sweep": True,
+        "depth_widths": [8, 8],
+    }
     open_network(last.entry)
 
 
@@ -262,7 +269,7 @@ def test_going_on_equals_a_training_that_was_not_stopped() -> None:
 
 def test_fine_tuning_says_from_what() -> None:
     first = trained(wish_of(id="first", steps=2))
-    tuning = {k: v for k, v in TUNING.items() if k not in ("widths", "bands", "sweep")}
+    tuning = {k: v for k, v in TUNING.items() if k not in ("widths", "bands", "depth_widths")}
     wish = make_refocus_wish(
         {
             "layers": ("own",), "start_from": "first", "pixel_um": 0.65, "step_um": 2.0, "id": "fine",

@@ -103,7 +103,7 @@ def share_loss(
     cells = functional.avg_pool2d(confocal[:, None], CELL_PX, ceil_mode=True)[:, 0] * valid[:, None, None]
     given = log_shares.float().masked_fill(valid[:, None, None] < 0.5, -30.0)
     given = given - torch.logsumexp(given, 0, keepdim=True)
-    rim = -(-rim_px // CELL_PX)
+    rim = min(-(-rim_px // CELL_PX), (min(cells.shape[1:]) - 1) // 2)
     inner = (..., slice(rim, cells.shape[1] - rim), slice(rim, cells.shape[2] - rim))
     cells, given = cells[inner], given[inner]
     total = cells.sum(0)
