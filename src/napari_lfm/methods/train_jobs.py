@@ -6,27 +6,29 @@ import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from napari_lfm.core.problems import RequestError, raise_for
+from napari_lfm.core.problems import LfmError, RequestError, raise_for
 from napari_lfm.io.atomic import check_output, replacing_file
 from napari_lfm.methods.train_plan import make_plan, make_settings
 from napari_lfm.networks.card import CARD_FILE, is_valid_id
 from napari_lfm.networks.catalogue import list_models, user_model_dir
 from napari_lfm.training.checkpoint import LAST, plain
+from napari_lfm.training.events import TrainResult, Validated
 from napari_lfm.training.lfmnet_plan import plan_of_record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
 
     from pydantic import BaseModel
 
+    from napari_lfm.core.events import Progress
     from napari_lfm.methods.train_wish import TrainWish
     from napari_lfm.training.config import TrainConfig
     from napari_lfm.training.lfmnet_plan import LfmnetPlan
 
 RECORD = "training.json"
-_MAY_CHANGE = frozenset({"minutes", "steps", "device", "title", "compare", "id"})
+MAY_CHANGE = frozenset({"minutes", "steps", "device", "title", "id"})
 """Entries of a wish that may be others when a training goes on."""
 _LOOP_ONLY = frozenset(
     {"validate_every_s", "validate_every_steps", "checkpoint_every_s", "prefetch", "patience"}
@@ -47,6 +49,43 @@ class Job:
 def training_folder(id: str) -> Path:
     """Return the usual folder of the training of model `id`: beside the user's models."""
     return user_model_dir().parent / "trainings" / id
+
+
+def installed_as_it_improves(
+    events: Iterator[Progress | Validated | TrainResult], install: Callable[[], object]
+) -> Generator[Progress | Validated, None, TrainResult | None]:
+    """Pass on what a training says, and install its model at every best validation, when stopped, at the end.
+
+    Parameters
+    ----------
+    events : iterator
+        Of the training loop.
+    install : callable
+        Writes the model of the best weights, if there are any.
+
+    Returns
+    -------
+    TrainResult or None
+        Of ``yield from``.
+    """
+    running = cast("Generator[Progress | Validated | TrainResult]", events)
+    result: TrainResult | None = None
+    try:
+        for event in running:
+            if isinstance(event, TrainResult):
+                result = event
+                continue
+            if isinstance(event, Validated) and event.best_step == event.step:
+                # it is in the list of models as soon as there is something to use
+                with contextlib.suppress(LfmError):  # a full disk: it is tried again, and told, at the end
+                    install()
+            yield event
+    except (GeneratorExit, KeyboardInterrupt):
+        running.close()
+        install()
+        raise
+    install()
+    return result
 
 
 def discard(job: Job) -> None:
@@ -105,7 +144,9 @@ def resumed_job(wish: TrainWish, folder: str | Path | None) -> Job:
     now = wish.model_dump(mode="json")
     for values in (before, now):
         values["tuning"] = {k: v for k, v in values.get("tuning", {}).items() if k not in _LOOP_ONLY}
-    different = [k for k in now if k not in _MAY_CHANGE and plain(before.get(k)) != plain(now[k])]
+    different = [
+        k for k in now if k not in MAY_CHANGE | {"compare"} and plain(before.get(k)) != plain(now[k])
+    ]
     if different:
         raise RequestError(
             f"The training in {place} is another one: {', '.join(different)} "
@@ -232,7 +273,7 @@ def refuse_taken(id: str, folder: str | Path | None, model_folder: str | Path | 
             raise RequestError(f"{one} is a file and no folder.", "Choose another place.")
 
 
-def resumed_record(wish: BaseModel, place: Path, may_change: frozenset[str]) -> tuple[Path, Path]:
+def resumed_record(wish: BaseModel, place: Path) -> tuple[Path, Path]:
     """Return the folders of a training to go on with and of its model.
 
     Raises
@@ -242,7 +283,7 @@ def resumed_record(wish: BaseModel, place: Path, may_change: frozenset[str]) -> 
     """
     record = read_record(place)
     now = wish.model_dump(mode="json")
-    different = [k for k in now if k not in may_change and record["wish"].get(k) != now[k]]
+    different = [k for k in now if k not in MAY_CHANGE and record["wish"].get(k) != now[k]]
     if different:
         raise RequestError(
             f"The training in {place} is another one: {', '.join(different)} differ.",

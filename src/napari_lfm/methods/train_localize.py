@@ -44,8 +44,6 @@ __all__ = [
     "run_localize_training",
 ]
 
-_MAY_CHANGE = frozenset({"minutes", "steps", "device", "title", "id"})
-
 
 def run_localize_training(
     wish: LocalizeWish,
@@ -74,7 +72,7 @@ def run_localize_training(
         If the wish cannot be fulfilled, or the training in the folder is another one.
     """
     if resume:
-        place, model = resumed_record(wish, localize_folder(wish, folder), _MAY_CHANGE)
+        place, model = resumed_record(wish, localize_folder(wish, folder))
     else:
         place, model = new_record(wish, id_for("cista", wish.microscope.name), folder, model_folder)
     task = task_of(wish)

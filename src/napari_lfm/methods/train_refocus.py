@@ -5,17 +5,17 @@ Events come out of a generator, as from every training; closing it stops and kee
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from napari_lfm.core.events import Progress
-from napari_lfm.core.problems import LfmError, RequestError
+from napari_lfm.core.problems import RequestError
 from napari_lfm.methods.refocus.own_stacks import NamedStack, checked_stack, read_stack
 from napari_lfm.methods.train_jobs import (
     RECORD,
     id_for,
+    installed_as_it_improves,
     latest_folder,
     new_record,
     read_record,
@@ -38,17 +38,17 @@ from napari_lfm.networks.card import CARD_FILE
 from napari_lfm.networks.catalogue import read_model
 from napari_lfm.networks.weights import load_weights, save_model
 from napari_lfm.training.checkpoint import BEST, LAST, load_module_weights, plain, read_state
-from napari_lfm.training.events import TrainResult, Validated
 from napari_lfm.training.focal_pairs import RecordedFocal
 from napari_lfm.training.loop import train
 from napari_lfm.training.refocus import RefocusTask
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     import torch
 
     from napari_lfm.networks.card import ModelCard
+    from napari_lfm.training.events import Validated
     from napari_lfm.training.focal_pairs import FocalSource
 
 __all__ = [
@@ -68,10 +68,9 @@ __all__ = [
 
 _EMPTY = 0.1
 """Contrast of the columns to validate on, over that of the others, below which scores say little."""
-_MAY_CHANGE = frozenset({"minutes", "steps", "device", "title", "id"})
 _SIMULATED = (
-    "simulated focal stacks (beads, worm-like bodies full of nuclei, neurons) of the wide-field and the "
-    "confocal microscope, noise and haze included; no recording was used"
+    "simulated focal stacks (beads, cells in a layer, worm-like bodies full of nuclei, neurons) of the "
+    "wide-field and the confocal microscope, noise and haze included; no recording was used"
 )
 
 
@@ -123,33 +122,19 @@ def run_refocus_training(
         else:
             data = step
     assert data is not None
+    words = data.words
     if resume:
-        place, model = resumed_record(wish, refocus_folder(wish, folder), _MAY_CHANGE)
+        place, model = resumed_record(wish, refocus_folder(wish, folder))
     else:
         place, model = new_record(wish, usual_id(wish), folder, model_folder)
     task = RefocusTask(data.source, plan_of(wish), wish.seed, start)
     task.started = bool(wish.start_from)
     for done, total, what in task.prepare():
         yield Progress(done, total, what)
-    events = cast(
-        "Generator[Progress | Validated | TrainResult]", train(task, config_of(wish), place, resume=resume)
+    result = yield from installed_as_it_improves(
+        train(task, config_of(wish), place, resume=resume),
+        lambda: _install(wish, task, words, place, model, recipe),
     )
-    result: TrainResult | None = None
-    try:
-        for event in events:
-            if isinstance(event, TrainResult):
-                result = event
-                continue
-            if isinstance(event, Validated) and event.best_step == event.step:
-                # it is in the list of models as soon as there is something to use
-                with contextlib.suppress(LfmError):  # a full disk: it is tried again, and told, at the end
-                    _install(wish, task, data.words, place, model, recipe)
-            yield event
-    except (GeneratorExit, KeyboardInterrupt):
-        events.close()
-        _install(wish, task, data.words, place, model, recipe)
-        raise
-    _install(wish, task, data.words, place, model, recipe)
     entry = read_model(model) if (model / CARD_FILE).is_file() else None
     yield TrainedModel(entry, result, place)
 

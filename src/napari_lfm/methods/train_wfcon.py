@@ -5,19 +5,19 @@ Events come out of a generator, as from every training; closing it stops and kee
 
 from __future__ import annotations
 
-import contextlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from napari_lfm.core.events import Progress
-from napari_lfm.core.problems import LfmError, RequestError
+from napari_lfm.core.problems import RequestError
 from napari_lfm.io.atomic import replacing_file
 from napari_lfm.methods.run_card import card_of_run
 from napari_lfm.methods.train_jobs import (
     RECORD,
     id_for,
+    installed_as_it_improves,
     latest_folder,
     new_record,
     read_record,
@@ -43,16 +43,16 @@ from napari_lfm.networks.weights import load_weights, save_model
 from napari_lfm.optics.microscope import Camera, Microscope, Objective
 from napari_lfm.simulation.thick_tissue import TissueSettings
 from napari_lfm.training.checkpoint import BEST, LAST, load_module_weights, read_state
-from napari_lfm.training.events import TrainResult, Validated
 from napari_lfm.training.loop import train
 from napari_lfm.training.stack_pairs import RecordedPairs, TissuePairs
 from napari_lfm.training.wfcon import WfconTask
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     import torch
 
+    from napari_lfm.training.events import Validated
     from napari_lfm.training.stack_pairs import PairSource
 
 __all__ = [
@@ -78,7 +78,6 @@ SIMULATED = (
     "simulated thick tissue (cell bodies, neurites, microglia, puncta; scattering, haze, noise); "
     "no recording was used"
 )
-_MAY_CHANGE = frozenset({"minutes", "steps", "device", "title", "id"})
 
 
 @dataclass(frozen=True)
@@ -132,8 +131,9 @@ def run_wfcon_training(
         else:
             data = step
     assert data is not None
+    given = data
     if resume:
-        place, model = resumed_record(wish, wfcon_folder(wish, folder), _MAY_CHANGE)
+        place, model = resumed_record(wish, wfcon_folder(wish, folder))
     else:
         place, model = new_record(wish, usual_id(wish), folder, model_folder)
     if data.shifts:
@@ -143,25 +143,10 @@ def run_wfcon_training(
     task.started = bool(wish.start_from)
     for done, total, what in task.prepare():
         yield Progress(done, total, what)
-    events = cast(
-        "Generator[Progress | Validated | TrainResult]", train(task, config_of(wish), place, resume=resume)
+    result = yield from installed_as_it_improves(
+        train(task, config_of(wish), place, resume=resume),
+        lambda: _install(wish, task, given, place, model, recipe),
     )
-    result: TrainResult | None = None
-    try:
-        for event in events:
-            if isinstance(event, TrainResult):
-                result = event
-                continue
-            if isinstance(event, Validated) and event.best_step == event.step:
-                # it is in the list of models as soon as there is something to use
-                with contextlib.suppress(LfmError):  # a full disk: it is tried again, and told, at the end
-                    _install(wish, task, data, place, model, recipe)
-            yield event
-    except (GeneratorExit, KeyboardInterrupt):
-        events.close()
-        _install(wish, task, data, place, model, recipe)
-        raise
-    _install(wish, task, data, place, model, recipe)
     entry = read_model(model) if (model / CARD_FILE).is_file() else None
     yield TrainedModel(entry, result, place)
 

@@ -124,15 +124,6 @@ class RefocusNet(nn.Module):
         """What rows and columns are padded to a multiple of."""
         return max(CELL_PX, int(_FOLD * 2 ** (len(self.widths) - 1)))
 
-    @property
-    def reach(self) -> int:
-        """Pixels on either side that a pixel's value can depend on, the sweep apart."""
-        total, step = 0, _FOLD
-        for _ in self.widths:
-            total += 5 * step
-            step *= 2
-        return total + 3 * max(self.bands, default=0) // 2
-
     def forward(
         self, image: torch.Tensor, condition: torch.Tensor, sweep: Sweep | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -1,8 +1,8 @@
 """Physical guesses for a refocused plane, and the image that a predicted stack should have given.
 
 All light of the image is taken to come from the wanted plane, which lies z away: its image there is blurred
-by the transfer function at -z, which is known. Two Wiener filters undo that, for little and for much noise;
-the matched filter gathers what a point has spread.
+by the transfer function at -z, which is known. A Wiener filter undoes that; the matched filter gathers what a
+point has spread.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from scipy.fft import next_fast_len
 
-from napari_lfm.networks.refocus import Sweep
+from napari_lfm.networks.refocus import Sweep, conditions
 from napari_lfm.optics.defocus import transfer_table
 
 if TYPE_CHECKING:
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 
     from napari_lfm.optics.defocus import DefocusOptics
 
-WIENER = (2e-3, 4e-2)
-"""Noise over signal power of the two filters."""
 SWEEP_NOISE = 1e-2
+"""Noise over signal power of the filter."""
 _REBLUR_FLOOR = 2e-3
 
 
@@ -91,13 +90,17 @@ class RefocusPhysics:
         planes = self.table.planes("widefield", np.asarray(z_um, float), self.padded, self.pixel_um)
         return torch.from_numpy(planes).to(self.device)
 
-    def guesses(self, z_um: Sequence[float] | np.ndarray) -> torch.Tensor:
-        """Return Wiener estimates and the matched filter, (n, 3, y, x), linear in the light."""
-        transfer = self.transfer(-np.asarray(z_um, float))
-        square = transfer**2
-        parts = [transfer * self.spectrum / (square + noise) * (1 + noise) for noise in WIENER]
-        parts.append(transfer * self.spectrum)
-        return self.inner(torch.fft.irfft2(torch.stack(parts, 1), self.padded))
+    def conditions(self, planes: int) -> torch.Tensor:
+        """Return what the network is told about its planes; see `conditions`."""
+        o = self.optics
+        return conditions(
+            planes,
+            self.range_um,
+            o.edge_waves(1.0),
+            o.blur_radius_um(1.0) / self.pixel_um,
+            self.pixel_um * 4 * o.na / o.wavelength_um,
+            o.depth_of_field_um,
+        ).to(self.device)
 
     def sweep(self, planes: int) -> Sweep:
         """Return what undoing the defocus of every distance makes of the image.

@@ -14,7 +14,7 @@ from napari_lfm.networks.refocus_render import Blurs, blurs, plane_z_um, rendere
 from napari_lfm.networks.wfcon import Discriminator
 from napari_lfm.training.focal_pairs import FocalData, recorded
 from napari_lfm.training.losses import LeastSquaresDiscriminator, LeastSquaresGenerator, combine
-from napari_lfm.training.refocus_examples import Example, between, condition_of, turned
+from napari_lfm.training.refocus_examples import Example, between, turned
 from napari_lfm.training.refocus_losses import (
     LEAST_PEAK,
     coarse_differences,
@@ -22,7 +22,7 @@ from napari_lfm.training.refocus_losses import (
     high_passed,
     share_loss,
 )
-from napari_lfm.training.task import BaseTask, Phase, Validation, numpy_rng
+from napari_lfm.training.task import BaseTask, Phase, Validation, adversarial_phases, numpy_rng
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     from napari_lfm.training.focal_pairs import FocalSource
 
-ADAM = (0.5, 0.999)
-DISCRIMINATOR_RATE = 0.3
 _CANDIDATES = 3
 _VALIDATION_SHARES = (-1.0, -0.6, -0.3, 0.0, 0.3, 0.6, 1.0)
 _LEAST_PEAK = 0.3
@@ -131,10 +129,7 @@ class RefocusTask(BaseTask):
         """Generator, then discriminator."""
         if not self.plan.adversarial:
             return (Phase("generator", ("network",)),)
-        return (
-            Phase("generator", ("network",), betas=ADAM),
-            Phase("discriminator", ("discriminator",), rate=DISCRIMINATOR_RATE, betas=ADAM),
-        )
+        return adversarial_phases()
 
     def prepare(self) -> Iterator[tuple[int, int, str]]:
         """Make the first stacks; yields (done, all, what)."""
@@ -210,7 +205,7 @@ class RefocusTask(BaseTask):
         return Example(
             image,
             sweep,
-            condition_of(self._planes, self.plan.range_um, data.optics, data.pixel_um),
+            physics.conditions(self._planes),
             physics,
             own,
             confocal,

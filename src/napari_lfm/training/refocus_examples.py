@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
-from napari_lfm.networks.refocus import Sweep, conditions
+from napari_lfm.networks.refocus import Sweep
 from napari_lfm.networks.refocus_physics import RefocusPhysics
 from napari_lfm.networks.refocus_render import Blurs
-
-if TYPE_CHECKING:
-    from napari_lfm.optics.defocus import DefocusOptics
 
 
 @dataclass(frozen=True)
@@ -49,18 +46,6 @@ class Example:
             )
 
         return replace(self, **{f.name: moved(getattr(self, f.name)) for f in fields(self)})
-
-
-def condition_of(planes: int, range_um: float, optics: DefocusOptics, pixel_um: float) -> torch.Tensor:
-    """Return `conditions` of a microscope."""
-    return conditions(
-        planes,
-        range_um,
-        optics.edge_waves(1.0),
-        optics.blur_radius_um(1.0) / pixel_um,
-        pixel_um * 4 * optics.na / optics.wavelength_um,
-        optics.depth_of_field_um,
-    )
 
 
 def between(stack: torch.Tensor, at: np.ndarray, box: tuple[slice, slice]) -> torch.Tensor:

@@ -39,6 +39,15 @@ class Phase:
     betas: tuple[float, float] = (0.9, 0.999)
 
 
+def adversarial_phases() -> tuple[Phase, Phase]:
+    """Return a step of the generator, then one of the discriminator, which learns more slowly."""
+    betas = (0.5, 0.999)
+    return (
+        Phase("generator", ("network",), betas=betas),
+        Phase("discriminator", ("discriminator",), rate=0.3, betas=betas),
+    )
+
+
 @dataclass(frozen=True)
 class Validation:
     """How good the network is on data it was never trained on.

@@ -13,7 +13,7 @@ from napari_lfm.networks.vgg import VggFeatures, load_vgg, perceptual_distance
 from napari_lfm.networks.wfcon import Discriminator, WfconNet
 from napari_lfm.training.losses import L1, LeastSquaresDiscriminator, LeastSquaresGenerator, combine
 from napari_lfm.training.stack_pairs import PatchSettings, draw_patch
-from napari_lfm.training.task import BaseTask, Phase, Validation, numpy_rng, torch_rng
+from napari_lfm.training.task import BaseTask, Phase, Validation, adversarial_phases, numpy_rng, torch_rng
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 L1_WEIGHT, GAN_WEIGHT, VGG_WEIGHT = 2.0, 1.0, 0.01
 """Of the paper's equation 1."""
-DISCRIMINATOR_RATE = 0.3
-ADAM = (0.5, 0.999)
 ROOT_FLOOR = 0.01
 COLLAPSED_SPREAD = 0.2
 """An output whose spread is less than this share of the target's has collapsed."""
@@ -123,10 +121,7 @@ class WfconTask(BaseTask):
         """Generator, then discriminator (the paper alternates them)."""
         if not self.plan.adversarial:
             return (Phase("generator", ("network",)),)
-        return (
-            Phase("generator", ("network",), betas=ADAM),
-            Phase("discriminator", ("discriminator",), rate=DISCRIMINATOR_RATE, betas=ADAM),
-        )
+        return adversarial_phases()
 
     def prepare(self) -> Iterator[tuple[int, int, str]]:
         """Make the first pairs; yields (done, all, what)."""

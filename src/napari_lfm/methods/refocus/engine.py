@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from napari_lfm.core.problems import RequestError
-from napari_lfm.networks.refocus import PLANES, conditions
+from napari_lfm.networks.refocus import PLANES
 from napari_lfm.networks.refocus_physics import RefocusPhysics, mirrored
 from napari_lfm.networks.refocus_render import blurs, plane_z_um, rendered, stack_spectrum, unexplained
 from napari_lfm.networks.stack_scale import StackLevels, stack_levels
@@ -226,16 +226,8 @@ class Refocuser:
         multiple = int(self.network.multiple)  # type: ignore[arg-type]
         index = [mirrored(n, -(-n // multiple) * multiple, 0).to(self.device) for n in size]
         image = image[index[0]][:, index[1]]
-        o = self.domain.optics
-        physics = RefocusPhysics(o, self.pixel_um, self.domain.range_um, image)
-        condition = conditions(
-            self.planes,
-            self.domain.range_um,
-            o.edge_waves(1.0),
-            o.blur_radius_um(1.0) / self.pixel_um,
-            self.pixel_um * 4 * o.na / o.wavelength_um,
-            o.depth_of_field_um,
-        ).to(self.device)
+        physics = RefocusPhysics(self.domain.optics, self.pixel_um, self.domain.range_um, image)
+        condition = physics.conditions(self.planes)
         with torch.no_grad():
             sweep = physics.sweep(self.planes) if self.network.sweep else None
             roots = self.network(image, condition, sweep)[0]
