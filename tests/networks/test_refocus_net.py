@@ -32,7 +32,7 @@ def test_gives_all_planes_at_once() -> None:
     net = RefocusNet(widths=(4, 6, 8), planes=5, depth_widths=(8, 8)).eval()
     image = torch.rand(48, 64)
     sweep = RefocusPhysics(OPTICS, PIXEL, 4.0, image).sweep(5)
-    assert sweep.sharp.shape == (5, 48, 64) and sweep.matched.shape == (5, 24, 32)
+    assert sweep.careful.shape == sweep.bold.shape == (5, 48, 64) and sweep.matched.shape == (5, 24, 32)
     one, other = (conditions(5, 4.0, 0.67, blur, 1.7, 0.9) for blur in (4.1, 6.0))
     assert one.shape == (5, CONDITIONS)
     made, log_shares = net(image, one, sweep)
@@ -53,10 +53,8 @@ def test_begins_with_the_estimates_in_their_shares() -> None:
     certain = torch.full((5, 4, 4), -30.0)
     certain[3] = 0.0
     made = net.mended(image, told, sweep, certain)
-    wanted, _ = net.passed(told, sweep, certain)
-    assert np.corrcoef(made[3].detach().flatten(), sweep.sharp[3].flatten())[0, 1] > 0.8
-    assert float((made - wanted).detach().abs().mean()) < 0.1 * float(wanted.abs().mean()) + 0.05
-    assert float(wanted[[0, 1, 2, 4]].abs().max()) < 0.05 * float(wanted[3].abs().max())
+    assert np.corrcoef(made[3].detach().flatten(), sweep.careful[3].flatten())[0, 1] > 0.8
+    assert float(made[[0, 1, 2, 4]].detach().abs().mean()) < 0.3 * float(made[3].detach().abs().mean())
 
 
 def test_works_without_the_sweep() -> None:
@@ -93,7 +91,7 @@ def defocused(z_um: float) -> torch.Tensor:
 def test_wiener_undoes_the_known_blur() -> None:
     """A point, blurred by 4 um of defocus, comes back to a point; from the other side it does not."""
     blurred = defocused(4.0)
-    made = RefocusPhysics(OPTICS, PIXEL, 4.0, blurred).sweep(3).sharp
+    made = RefocusPhysics(OPTICS, PIXEL, 4.0, blurred).sweep(3).careful
     assert made.shape == (3, 96, 96)
     right, wrong = made[2], made[0]
     assert right.argmax() == 48 * 96 + 40
@@ -103,7 +101,7 @@ def test_wiener_undoes_the_known_blur() -> None:
 @pytest.mark.parametrize("z_um", [-4.0, 0.0, 4.0])
 def test_the_sweep_is_sharp_where_the_object_is(z_um: float) -> None:
     sweep = RefocusPhysics(OPTICS, PIXEL, 8.0, defocused(z_um), margin_px=0).sweep(9)
-    sharp, coarse = sweep.sharp, sweep.matched
+    sharp, coarse = sweep.careful, sweep.matched
     assert int(sharp.flatten(1).max(1).values.argmax()) == 4 + round(z_um / 2)
     best = coarse[4 + round(z_um / 2)]
     assert int(best.argmax()) in {row * 48 + 20 for row in (23, 24)} | {row * 48 + 19 for row in (23, 24)}

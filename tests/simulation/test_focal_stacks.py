@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -24,10 +26,14 @@ def one_point(plane: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("plane", [2, 6, 11])
 def test_a_point_is_sharp_in_its_plane(plane: int) -> None:
+    perfect = image_focal_stack(one_point(plane), SMALL, replace(OPTICS, depth_um=0.0))
     made = image_focal_stack(one_point(plane), SMALL, OPTICS)
-    for stack in (made.widefield, made.confocal):
+    for stack in (perfect.widefield, perfect.confocal, made.confocal):
         where = np.unravel_index(int(stack.argmax()), stack.shape)
         assert [int(k) for k in where] == [plane, 30, 20]
+    # deep in a sample the focus is two planes wide, and pixels that are averaged over choose either
+    where = np.unravel_index(int(made.widefield.argmax()), made.widefield.shape)
+    assert [int(k) for k in where[1:]] == [30, 20] and abs(int(where[0]) - plane) <= 1
     # no plane of a wide-field stack loses light; a confocal one holds that of its depth of field
     np.testing.assert_allclose(made.widefield.sum((1, 2)).numpy(), 1.0, atol=0.03)
     assert float(made.confocal.sum()) * SMALL.step_um / OPTICS.depth_of_field_um == pytest.approx(

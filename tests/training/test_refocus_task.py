@@ -80,7 +80,7 @@ def test_image_and_targets_are_turned_alike(source: SimulatedFocal, turn: int) -
     torch.testing.assert_close(e.image, e.wide[0])
     assert e.confocal is not None and e.sweep is not None
     alike = [
-        np.corrcoef(e.wide[0].flatten(), part.flatten())[0, 1] for part in (e.confocal[2], e.sweep.sharp[2])
+        np.corrcoef(e.wide[0].flatten(), part.flatten())[0, 1] for part in (e.confocal[2], e.sweep.careful[2])
     ]
     assert min(alike) > 0.5
 

@@ -274,9 +274,8 @@ def _flop(network: str, patch: int) -> int:
         net = RefocusNet(**json.loads(network)).to("meta")
     side = max(1, patch // net.multiple) * net.multiple
     given: dict[str, Any] = {"device": "meta"}
-    sweep = Sweep(
-        torch.zeros(net.planes, side, side, **given), torch.zeros(net.planes, side // 2, side // 2, **given)
-    )
+    whole = torch.zeros(net.planes, side, side, **given)
+    sweep = Sweep(whole, whole, torch.zeros(net.planes, side // 2, side // 2, **given))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         net(
             torch.zeros(side, side, **given),

@@ -74,7 +74,7 @@ class RefocusTuning(BaseModel):
     """Channels of the part that says where light comes from; empty: the usual ones."""
     sweep: bool | None = None
     """Show the network what undoing the defocus of every distance makes of the image; empty: yes."""
-    first_steps: int = Field(default=2500, ge=0, le=1_000_000)
+    first_steps: int = Field(default=3000, ge=0, le=1_000_000)
     """Steps that train the part that says where light comes from alone."""
     render_every: int = Field(default=2, ge=1, le=1000)
     """Steps after those between the ones that render wide-field planes and ask for consistency."""
@@ -86,7 +86,7 @@ class RefocusTuning(BaseModel):
     """Wide-field planes that are rendered and compared for each image and step."""
     images: int = Field(default=1, ge=1, le=64)
     """Images in a step."""
-    squares: float = Field(default=4.0, ge=0, le=1e4)
+    squares: float = Field(default=12.0, ge=0, le=1e4)
     """Weight of the squared difference of the light, beside the absolute one of its square roots."""
     coarse: float = Field(default=0.5, ge=0, le=1e4)
     """Weight of the difference of neighbourhoods: it forgives a point that is a little beside its place."""

@@ -3,9 +3,9 @@
 After the virtual refocusing paper (2019), whose own network is in `refocus_paper`. What differs, and why:
 
 * For every distance the network is shown what undoing the known defocus makes of the image
-  (`RefocusPhysics.sweep`): what lies there becomes sharp, the rest does not. A first part says, cell by cell,
-  what share of the light comes from which plane (`refocus_depth`); each plane's estimate is let past in that
-  share; a second part mends what the estimates lack.
+  (`RefocusPhysics.sweep`), carefully and boldly: what lies there becomes sharp, the rest does not. A first
+  part says, cell by cell, what share of the light comes from which plane (`refocus_depth`); each plane's
+  estimate is let past in that share; a second part says how bold to be, and mends what the estimates lack.
 * It gives the confocal stack around the image at once, in planes a tenth of the range apart. Any wide-field
   plane or surface is then rendered from it with the known optics (`refocus_render`), a matter of
   milliseconds: a slider is live, a surface costs no more than a plane, and the stack can be asked to
@@ -28,7 +28,7 @@ from torch import nn
 from torch.nn import functional
 
 from napari_lfm.core.problems import RequestError
-from napari_lfm.networks.refocus_depth import CELL_PX, DepthNet, sweep_cues
+from napari_lfm.networks.refocus_depth import CELL_PX, DepthNet, signed_root, sweep_cues
 from napari_lfm.networks.wfcon import _band
 
 if TYPE_CHECKING:
@@ -101,23 +101,21 @@ class RefocusNet(nn.Module):
         self.widths, self.bands = tuple(widths), tuple(int(b) for b in bands)
         self.planes, self.sweep = int(planes), bool(sweep)
         folded = _FOLD**2
-        given = folded * (2 + len(self.bands)) + (3 * self.planes if self.sweep else 0)
+        given = folded * (2 + len(self.bands)) + (4 * self.planes if self.sweep else 0)
         # of the outermost plane: what differs from microscope to microscope
         self.code = nn.Sequential(nn.Linear(CONDITIONS, _CODE), nn.LeakyReLU(0.1))
         self.depth = DepthNet(self.planes, CONDITIONS, depth_widths) if self.sweep else None
-        self.enter = _Block(given, widths[0])
+        self.join = nn.Conv2d(given, widths[0], 1)
+        self.enter = _Block(widths[0], widths[0])
         self.down = nn.ModuleList(_Block(a, b) for a, b in pairwise(widths))
         self.rise = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
         self.up = nn.ModuleList(_Block(2 * a, a) for a in widths[:-1])
-        self.leave = nn.Conv2d(widths[0], folded * self.planes, 3, padding=1)
-        # how far the estimates are to be brightened or dimmed
-        self.change = nn.Conv2d(widths[0], self.planes, 3, padding=1) if self.sweep else None
-        for layer in (self.leave, self.change):
-            if layer is not None:
-                assert layer.bias is not None
-                with torch.no_grad():
-                    layer.weight.mul_(0.05)
-                nn.init.zeros_(layer.bias)
+        # folded planes; how far the estimates are to be brightened or dimmed; how bold to be
+        self.leave = nn.Conv2d(widths[0], (folded + (2 if self.sweep else 0)) * self.planes, 1)
+        assert self.leave.bias is not None
+        with torch.no_grad():
+            self.leave.weight.mul_(0.05)
+        nn.init.zeros_(self.leave.bias)
 
     @property
     def multiple(self) -> int:
@@ -152,19 +150,9 @@ class RefocusNet(nn.Module):
         """Return the first part's result alone; see `forward`."""
         assert self.depth is not None
         with torch.no_grad():
-            cues = sweep_cues(image, sweep.sharp, sweep.matched)
+            cues = sweep_cues(image, sweep.careful, sweep.bold, sweep.matched)
         out: torch.Tensor = self.depth(cues, condition)
         return out
-
-    def passed(
-        self, condition: torch.Tensor, sweep: Sweep, log_shares: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return square roots of the estimates in their shares (planes, y, x), and of the shares in cells."""
-        roots = (log_shares.exp() + _LEAST_SHARE).sqrt()
-        size = (sweep.sharp.shape[-2], sweep.sharp.shape[-1])
-        wide = functional.interpolate(roots[None], size, mode="bilinear", align_corners=False)[0]
-        # the last condition: how much brighter all planes together are than the light of one
-        return signed_root(sweep.sharp) * wide * condition[:, -1, None, None].sqrt(), roots
 
     def mended(
         self,
@@ -175,21 +163,20 @@ class RefocusNet(nn.Module):
     ) -> torch.Tensor:
         """Return the second part's result; see `forward`."""
         one = image[None, None]
-        root = signed_root(one)
-        seen = torch.cat([one, root, *(_band(one[:, :, None], b)[:, :, 0] for b in self.bands)], 1)
-        parts = [functional.pixel_unshuffle(seen, _FOLD)]
-        passed: torch.Tensor | None = None
+        seen = torch.cat(
+            [one, signed_root(one), *(_band(one[:, :, None], b)[:, :, 0] for b in self.bands)], 1
+        )
+        parts, wide = [functional.pixel_unshuffle(seen, _FOLD)], None
         if sweep is not None and log_shares is not None:
-            passed, shares = self.passed(condition, sweep, log_shares)
-            half = (parts[0].shape[-2], parts[0].shape[-1])
-            parts += [
-                functional.avg_pool2d(passed[None], _FOLD),
-                signed_root(sweep.matched)[None],
-                functional.interpolate(shares[None], half, mode="bilinear", align_corners=False),
-            ]
+            # the last condition: how much brighter all planes together are than the light of one
+            shares = ((log_shares.exp() + _LEAST_SHARE) * condition[:, -1, None, None]).sqrt()[None]
+            size = (parts[0].shape[-2], parts[0].shape[-1])
+            wide = functional.interpolate(shares, size, mode="bilinear", align_corners=False)
+            careful, bold = (signed_root(_halved(v))[None] * wide for v in (sweep.careful, sweep.bold))
+            parts += [careful, bold, signed_root(sweep.matched)[None], wide]
         given = torch.cat(parts, 1).contiguous(memory_format=torch.channels_last)
         code = self.code(condition[-1:])
-        x = self.enter(given, code)
+        x = self.enter(self.join(given), code)
         kept = []
         for block in self.down:
             kept.append(x)
@@ -198,10 +185,24 @@ class RefocusNet(nn.Module):
         for rise, block, skip in ways:
             up = functional.interpolate(rise(x), scale_factor=2.0, mode="nearest")
             x = block(torch.cat([skip, up], 1), code)
-        out: torch.Tensor = functional.pixel_shuffle(self.leave(x), _FOLD)[0]
-        if self.change is not None and passed is not None:
-            change = torch.exp(_MOST_CHANGE * torch.tanh(self.change(x)))
-            out = out + passed * functional.interpolate(change, scale_factor=float(_FOLD), mode="bilinear")[0]
+        left = self.leave(x).float().contiguous()
+        folded = _FOLD**2 * self.planes
+        out: torch.Tensor = functional.pixel_shuffle(left[:, :folded], _FOLD)[0]
+        if sweep is not None and wide is not None:
+            change, boldness = left[:, folded:].chunk(2, 1)
+            passing = wide * torch.exp(_MOST_CHANGE * torch.tanh(change))
+            weights = torch.cat([passing, torch.sigmoid(boldness - 1)], 1)
+            weights = functional.interpolate(weights, scale_factor=float(_FOLD), mode="bilinear")[0]
+            light, bold = weights.chunk(2)
+            # plane by plane: what is in the processor's cache is quick
+            out = torch.stack(
+                [
+                    mend + signed_root(torch.lerp(a, b, share)) * passes
+                    for mend, a, b, share, passes in zip(
+                        out, sweep.careful, sweep.bold, bold, light, strict=True
+                    )
+                ]
+            )
         return out
 
 
@@ -211,25 +212,24 @@ class Sweep:
 
     Attributes
     ----------
-    sharp : Tensor, shape (planes, y, x)
-        Wiener estimates.
+    careful, bold : Tensor, shape (planes, y, x)
+        Wiener estimates, for much noise and for little.
     matched : Tensor, shape (planes, y / 2, x / 2)
         The matched filter at half the pixels.
     """
 
-    sharp: torch.Tensor
+    careful: torch.Tensor
+    bold: torch.Tensor
     matched: torch.Tensor
 
     def to(self, device: torch.device) -> Sweep:
         """Return the same on a device."""
-        return Sweep(self.sharp.to(device), self.matched.to(device))
+        return Sweep(self.careful.to(device), self.bold.to(device), self.matched.to(device))
 
 
-def signed_root(values: torch.Tensor) -> torch.Tensor:
-    """Return ``sign(v) sqrt|v|``, its slope finite at 0."""
-    small = 1e-3
-    out: torch.Tensor = torch.sign(values) * ((values.abs() + small).sqrt() - small**0.5)
-    return out
+def _halved(v: torch.Tensor) -> torch.Tensor:
+    """Return means of two by two pixels."""
+    return (v[..., ::2, ::2] + v[..., 1::2, ::2] + v[..., ::2, 1::2] + v[..., 1::2, 1::2]) / 4
 
 
 def conditions(

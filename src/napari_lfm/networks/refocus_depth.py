@@ -20,12 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CELL_PX = 8
-CUES = 7
+CUES = 11
 """Of a plane: see `sweep_cues`."""
 _OF_IMAGE = 2
 _CODE = 16
 _FLOOR = 1e-4
-_NEAR_PX = 5
 
 
 def shifted(x: torch.Tensor, planes: int, step: int) -> torch.Tensor:
@@ -117,54 +116,76 @@ class DepthNet(nn.Module):
         return out
 
 
-def sweep_cues(image: torch.Tensor, estimates: torch.Tensor, matched: torch.Tensor) -> torch.Tensor:
+def signed_root(values: torch.Tensor) -> torch.Tensor:
+    """Return ``sign(v) sqrt|v|``, its slope finite at 0."""
+    small = 1e-3
+    out: torch.Tensor = torch.sign(values) * ((values.abs() + small).sqrt() - small**0.5)
+    return out
+
+
+def sweep_cues(
+    image: torch.Tensor, careful: torch.Tensor, bold: torch.Tensor, matched: torch.Tensor
+) -> torch.Tensor:
     """Return what tells the right plane, (planes, 2 * CUES + 2, y, x) in cells of `CELL_PX`.
 
-    In a cell, of each plane's estimate: its energy, that of what is negative, skewness, kurtosis, what
-    changes within a few pixels; of the matched filter: mean and largest. Each beside the mean over planes,
-    and that mean; then brightness and detail of the image.
+    In a cell, of each plane's estimates: their energy, that of what is negative, skewness, kurtosis; what
+    changes from pixel to pixel, of the careful one; of the matched filter: mean and largest. Each beside the
+    mean over planes, and that mean; then brightness and detail of the image.
 
     Parameters
     ----------
     image : Tensor, shape (y, x)
-    estimates, matched : Tensor, shape (planes, y, x), (planes, y / 2, x / 2)
+    careful, bold : Tensor, shape (planes, y, x)
         Linear in the light.
+    matched : Tensor, shape (planes, y / 2, x / 2)
     """
-    v, half = estimates[:, None], matched[:, None]
-    square = v**2
-    energy, cube, fourth = _cells(square), _cells(square * v), _cells(square**2)
-    negative = _cells(v.clamp(max=0) ** 2)
-    detail = _cells((v - _near(v)) ** 2)
     low = matched.new_tensor(1e-2)
+    # plane by plane: what is in the processor's cache is quick
     cues = torch.cat(
         [
-            torch.log(energy + _FLOOR),
-            torch.log(negative + _FLOOR) - torch.log(energy + _FLOOR),
-            cube / (energy + _FLOOR) ** 1.5,
-            torch.log(fourth + _FLOOR**2) - 2 * torch.log(energy + _FLOOR),
-            torch.log(detail + _FLOOR) - torch.log(energy + _FLOOR),
-            torch.log(_cells(half, CELL_PX // 2).clamp(min=0) + low),
-            torch.log(functional.max_pool2d(half.clamp(min=0), CELL_PX // 2, ceil_mode=True) + low),
-        ],
-        1,
+            torch.cat([_moments(c[None, None], True), _moments(b[None, None], False), _of_matched(m, low)], 1)
+            for c, b, m in zip(careful, bold, matched, strict=True)
+        ]
     )
     mean = cues.mean(0, keepdim=True)
     away = cues - mean
     away = away / (away.square().mean(0, keepdim=True).sqrt() + 0.05)
     own = image[None, None]
     of_image = torch.cat(
-        [torch.log(_cells(own).clamp(min=0) + low), torch.log(_cells((own - _near(own)) ** 2) + _FLOOR)], 1
+        [torch.log(_cells(own).clamp(min=0) + low), torch.log(_cells(_steps(own)) + _FLOOR)], 1
     )
     shared = 0.3 * torch.cat([mean, of_image], 1).expand(len(cues), -1, -1, -1)
     return torch.cat([away, shared], 1)
+
+
+def _moments(v: torch.Tensor, detail: bool) -> torch.Tensor:
+    square = v**2
+    energy = _cells(square) + _FLOOR
+    log_energy = torch.log(energy)
+    parts = [
+        log_energy,
+        torch.log(_cells(v.clamp(max=0) ** 2) + _FLOOR) - log_energy,
+        _cells(square * v) / energy**1.5,
+        torch.log(_cells(square**2) + _FLOOR**2) - 2 * log_energy,
+    ]
+    if detail:
+        parts.append(torch.log(_cells(_steps(v)) + _FLOOR) - log_energy)
+    return torch.cat(parts, 1)
+
+
+def _of_matched(matched: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
+    half = matched[None, None]
+    mean = torch.log(_cells(half, CELL_PX // 2).clamp(min=0) + low)
+    most = torch.log(functional.max_pool2d(half.clamp(min=0), CELL_PX // 2, ceil_mode=True) + low)
+    return torch.cat([mean, most], 1)
 
 
 def _cells(images: torch.Tensor, cell: int = CELL_PX) -> torch.Tensor:
     return functional.avg_pool2d(images, cell, ceil_mode=True)
 
 
-def _near(images: torch.Tensor) -> torch.Tensor:
-    """Return means over a few pixels."""
-    half = _NEAR_PX // 2
-    mode = "reflect" if min(images.shape[2:]) > half else "replicate"
-    return functional.avg_pool2d(functional.pad(images, (half,) * 4, mode=mode), _NEAR_PX, 1)
+def _steps(images: torch.Tensor) -> torch.Tensor:
+    """Return squared differences from pixel to pixel, along both axes."""
+    down = functional.pad(images, (0, 0, 0, 1), mode="replicate").diff(dim=2)
+    right = functional.pad(images, (0, 1, 0, 0), mode="replicate").diff(dim=3)
+    return down.square_().add_(right.square_())

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from napari_lfm.optics.defocus import DefocusOptics
 
-SWEEP_NOISE = 1e-2
-"""Noise over signal power of the filter."""
+SWEEP_NOISE = {"careful": 1e-2, "bold": 1e-3}
+"""Noise over signal power of the filters."""
 _REBLUR_FLOOR = 2e-3
 
 
@@ -112,8 +112,11 @@ class RefocusPhysics:
         """
         at = -np.linspace(-self.range_um, self.range_um, planes)
         transfer = self.transfer(at)
-        found = transfer * self.spectrum / (transfer**2 + SWEEP_NOISE) * (1 + SWEEP_NOISE)
-        sharp = self.inner(torch.fft.irfft2(found, self.padded))
+        seen, power = transfer * self.spectrum, transfer**2
+        sharp = [
+            self.inner(torch.fft.irfft2(seen * ((1 + noise) / (power + noise)), self.padded))
+            for noise in (SWEEP_NOISE["careful"], SWEEP_NOISE["bold"])
+        ]
         # the low half of the frequencies is the image at half the pixels
         rows, columns = self.padded[0] // 2, self.padded[1] // 2
         low = _low_half(self.spectrum, rows, columns)
@@ -121,7 +124,7 @@ class RefocusPhysics:
         made = torch.fft.irfft2(low * torch.from_numpy(half).to(self.device), (rows, columns)) / 4
         m = self.margin // 2
         matched = made[..., m : m + (self.size[0] + 1) // 2, m : m + (self.size[1] + 1) // 2]
-        return Sweep(sharp, matched)
+        return Sweep(sharp[0], sharp[1], matched)
 
 
 def _low_half(spectrum: torch.Tensor, rows: int, columns: int) -> torch.Tensor:

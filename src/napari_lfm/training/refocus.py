@@ -79,12 +79,12 @@ class RefocusPlan:
     network: dict[str, Any] = field(default_factory=dict)
     range_um: float = 10.0
     patch_px: int = 256
-    first_steps: int = 2500
+    first_steps: int = 3000
     render_every: int = 2
     planes: int = 3
     images: int = 1
     shares: float = 0.5
-    squares: float = 4.0
+    squares: float = 12.0
     coarse: float = 0.5
     confocal: float = 1.0
     widefield: float = 1.0
