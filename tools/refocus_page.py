@@ -88,28 +88,29 @@ def networks(found: Figures) -> str:
 
 def gains(found: Figures) -> str:
     """Return the mean gains, beside the goal."""
-    rows, q = [], found["quality"]
-    for s in q["summary"]:
-        rows.append(
-            [
-                HEADS[s["head"]],
-                f"{s['electrons']:g}",
-                f"{s['over_input_db']:+.2f}",
-                f"{s['least_over_input_db']:+.2f}",
-                f"{s['over_physical_db']:+.2f}",
-            ]
-        )
-    edge = 0.2 * found["model"]["range_um"]
-    shown = table(
+    return _gains(found["quality"], found["model"]["range_um"])
+
+
+def layer_gains(found: Figures) -> str:
+    """Return the same for thin layers, and the gains by family."""
+    layers = found["quality"]["layers"]
+    return f"{_gains(layers, found['model']['range_um'])}\n\n{_by_specimen(layers)}"
+
+
+def _gains(q: Figures, range_um: float) -> str:
+    rows = [
         [
-            "head",
-            "electrons",
-            "over the input, dB",
-            "at the worst distance",
-            "over the best deconvolution, dB",
-        ],
-        rows,
-    )
+            HEADS[s["head"]],
+            f"{s['electrons']:g}",
+            f"{s['over_input_db']:+.2f}",
+            f"{s['least_over_input_db']:+.2f}",
+            f"{s['unfitted_over_input_db']:+.2f}",
+            f"{s['over_physical_db']:+.2f}",
+        ]
+        for s in q["summary"]
+    ]
+    head = ["head", "electrons", "over the input, dB", "at the worst distance", "without the fit"]
+    shown = table([*head, "over the best deconvolution, dB"], rows)
     said = []
     for s in q["summary"]:
         verdict = "reached" if s["over_input_db"] >= GOAL_DB else "missed"
@@ -119,7 +120,7 @@ def gains(found: Figures) -> str:
             f"the network is {beside} the best deconvolution on average"
         )
     listed = "\n".join(f"- {line}." for line in said)
-    return f"Mean over |z| from {edge:g} µm on:\n\n{shown}\n\n{listed}"
+    return f"Mean over |z| from {0.2 * range_um:g} µm on:\n\n{shown}\n\n{listed}"
 
 
 def by_distance(found: Figures) -> str:
@@ -148,7 +149,11 @@ def _scores(s: dict[str, float] | None) -> str:
 
 def by_specimen(found: Figures) -> str:
     """Return gains by family and density."""
-    kept = {(r["family"], r["density"], r["head"]): r for r in found["quality"]["by_family"]}
+    return _by_specimen(found["quality"])
+
+
+def _by_specimen(q: Figures) -> str:
+    kept = {(r["family"], r["density"], r["head"]): r for r in q["by_family"]}
     rows = []
     for family, density in dict.fromkeys((f, d) for f, d, _ in kept):
         cells = []
@@ -318,8 +323,8 @@ def speed(found: Figures) -> str:
 BLOCKS: dict[str, Callable[[Figures], str]] = {
     f.__name__: f
     for f in (
-        about, quality_picture, beads_picture, networks, gains, by_distance, by_specimen, beads,
-        bead_rows, sides, surfaces, bead_real,
+        about, quality_picture, beads_picture, networks, gains, layer_gains, by_distance, by_specimen,
+        beads, bead_rows, sides, surfaces, bead_real,
         nuclei, speed,
     )
 }  # fmt: skip

@@ -14,7 +14,7 @@ import torch
 
 from napari_lfm.bench import _refocus_beads, _refocus_real, _refocus_scenes, refocus
 from napari_lfm.bench._refocus_beads import depth_of_field, sharp_range, signs, spot
-from napari_lfm.bench._refocus_quality import Ledger, pairs_of, quality, score, summary_of
+from napari_lfm.bench._refocus_quality import Ledger, layer_pairs, pairs_of, quality, score, summary_of
 from napari_lfm.bench._refocus_real import aberration_of, real_bead, real_nuclei
 from napari_lfm.bench._refocus_scenes import Model, bead_image, open_model, real_optics, recorded
 from napari_lfm.bench._refocus_speed import movie
@@ -148,7 +148,14 @@ def test_of_several_settings_the_best_counts_for_each_score_by_itself() -> None:
     assert summary["over_input_db"] == summary["least_over_input_db"] == 6
     assert summary["over_physical_db"] == 1
     assert kept.by_family() == [
-        {"family": "x", "density": "sparse", "head": "widefield", "over_input_db": 6, "over_physical_db": 1}
+        {
+            "family": "x",
+            "density": "sparse",
+            "head": "widefield",
+            "over_input_db": 6,
+            "over_physical_db": 1,
+            "unfitted_over_input_db": 6,
+        }
     ]
 
 
@@ -166,6 +173,22 @@ def test_quality_sees_that_a_deconvolution_beats_the_input(
     assert row["network"]["pearson"] <= row["wiener"]["pearson"] + 0.02  # the same, at no better setting
     assert rows["widefield", 0.0]["input"]["psnr_db"] > row["input"]["psnr_db"] + 3
     assert {s["head"] for s in found["summary"]} == {"widefield", "confocal"}
+    # scores without the fit are in the units of the target: an image is its own plane, but for noise
+    assert rows["widefield", 0.0]["input"]["unfitted_db"] == pytest.approx(
+        rows["widefield", 0.0]["input"]["psnr_db"], abs=1
+    )
+    assert [r["z_um"] for r in found["layers"]["rows"]] == [r["z_um"] for r in found["rows"]]
+
+
+def test_a_thin_layer_is_sharp_in_the_middle_of_its_stack_alone(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_refocus_scenes, "SIDE_PX", 64)
+    made = _refocus_scenes.phantom_stack(model, "filaments", 0, layer=True)
+    light = made.truth.sum((1, 2))
+    assert float(light[4:9].sum()) > 0.99 * float(light.sum())
+    pairs = layer_pairs(13, 6, (0.0, 0.5, 1.0))
+    assert {p.target for p in pairs} == {6} and sorted(p.source for p in pairs) == [0, 3, 6, 9, 12]
 
 
 def test_a_spot_has_its_width_and_place() -> None:

@@ -1,7 +1,8 @@
 """Scores of refocused planes against |z|: input, deconvolution with the known defocus, network.
 
 Scoring, the same for all: a result is fitted to the target plane by one scale, not negative, and one offset
-(least squares), since no deconvolution knows either. PSNR and structural similarity take the target's
+(least squares), since no deconvolution knows either. Input and network, whose light has a scale, are scored
+without the fit too (``unfitted_db``). PSNR and structural similarity take the target's
 percentile 99.95 as their range; Pearson needs neither. An outermost rim is not scored. Target planes that
 are dark (percentile 99.95 below a tenth of the stack's) are left out.
 
@@ -20,7 +21,10 @@ import numpy as np
 import torch
 
 from napari_lfm.bench._refocus_scenes import (
+    DARK_COUNTS,
     FAMILIES,
+    LAYER,
+    PEAK,
     SEED,
     density_of,
     numpy_of,
@@ -46,7 +50,7 @@ ITERATIONS = (3, 10, 30)
 RIM_PX = 32
 DARK_SHARE = 0.1
 HEADS = ("widefield", "confocal")
-SCORES = ("psnr_db", "ssim", "pearson")
+SCORES = ("psnr_db", "ssim", "pearson", "unfitted_db")
 FAR_SHARE = 0.2
 """From this |z| on, over the range, gains are summed up: 2 um of 10."""
 
@@ -94,6 +98,17 @@ def pairs_of(planes: int, half: int, turn: int, shares: Sequence[float] = SHARES
     return found
 
 
+def layer_pairs(planes: int, half: int, shares: Sequence[float] = SHARES) -> list[Pair]:
+    """Return pairs with both signs of z whose target is the middle plane, where a thin layer lies."""
+    middle, aways = planes // 2, [(share, round(share * half)) for share in shares]
+    return [
+        Pair(middle - sign * away, middle, share)
+        for share, away in aways
+        for sign in ((1, -1) if away else (1,))
+        if 0 <= middle - sign * away < planes
+    ]
+
+
 def quality(
     model: Model,
     say: Callable[[str], None] = lambda _: None,
@@ -122,27 +137,38 @@ def quality(
     Returns
     -------
     dict
-        ``rows``: electrons, head, z_um, pairs, and by way ``psnr_db``, ``ssim``, ``pearson``; ``summary``:
-        see `summary_of`; ``by_family``; ``families``, ``specimens``.
+        ``rows``: electrons, head, z_um, pairs, and by way ``psnr_db``, ``ssim``, ``pearson`` and
+        ``unfitted_db``; ``summary``: see `summary_of`; ``by_family``; ``layers``: the same of thin layers,
+        one of each family; ``families``, ``specimens``.
     """
-    kept = Ledger()
+    half = round(model.domain.range_um / model.domain.step_um)
+    thick, thin = Ledger(), Ledger()
     for k, (family, number) in enumerate((f, n) for n in range(count) for f in families):
         say(f"{family}, {number + 1} of {count}")
         stack = phantom_stack(model, family, number)
-        half = round(model.domain.range_um / model.domain.step_um)
+        pairs = pairs_of(len(stack.widefield), half, k, shares)
         for level in electrons:
-            pairs = pairs_of(len(stack.widefield), half, k, shares)
             kind = f"{family}, {density_of(number)}"
-            score_pairs(model, stack, pairs, level, kept, iterations, [SEED, 9, k, round(level)], kind)
-    rows = kept.rows(model.domain.range_um)
+            score_pairs(model, stack, pairs, level, thick, iterations, [SEED, 9, k, round(level)], kind)
+    for k, family in enumerate(families):
+        say(f"{family}, {LAYER}")
+        stack = phantom_stack(model, family, 0, layer=True)
+        pairs = layer_pairs(len(stack.widefield), half, shares)
+        for level in electrons:
+            kind = f"{family}, {LAYER}"
+            score_pairs(model, stack, pairs, level, thin, iterations, [SEED, 11, k, round(level)], kind)
     return {
         "families": list(families),
         "specimens": count * len(families),
         "settings": {"wiener_noise": list(WIENER_NOISE), "iterations": list(iterations)},
-        "rows": rows,
-        "by_family": kept.by_family(),
-        "summary": summary_of(rows, FAR_SHARE * model.domain.range_um),
+        **_told(thick, model.domain.range_um),
+        "layers": _told(thin, model.domain.range_um),
     }
+
+
+def _told(kept: Ledger, range_um: float) -> dict[str, Any]:
+    rows = kept.rows(range_um)
+    return {"rows": rows, "by_family": kept.by_family(), "summary": summary_of(rows, FAR_SHARE * range_um)}
 
 
 class Ledger:
@@ -188,23 +214,29 @@ def _best(ways: dict[str, list[Scores]]) -> dict[str, Scores]:
     out: dict[str, Scores] = {}
     for way, scores in ways.items():
         name = way.partition(":")[0]
-        mean = {n: float(np.mean([s[n] for s in scores])) for n in SCORES}
+        mean = {n: float(np.mean([s[n] for s in scores])) for n in SCORES if n in scores[0]}
         old = out.get(name)
-        out[name] = mean if old is None else {n: max(old[n], mean[n]) for n in SCORES}
+        out[name] = mean if old is None else {n: max(old[n], mean[n]) for n in mean}
     return {name: {n: round(v, 4) for n, v in scores.items()} for name, scores in out.items()}
 
 
 def _gains(row: dict[str, Any]) -> dict[str, float]:
     physical = [row[n]["psnr_db"] for n in ("wiener", "richardson-lucy") if n in row]
     own, given = row["network"]["psnr_db"], row["input"]["psnr_db"]
-    return {"over_input_db": own - given, "over_physical_db": own - max(physical, default=given)}
+    unfitted = row["network"].get("unfitted_db", own) - row["input"].get("unfitted_db", given)
+    return {
+        "over_input_db": own - given,
+        "over_physical_db": own - max(physical, default=given),
+        "unfitted_over_input_db": unfitted,
+    }
 
 
 def summary_of(rows: Sequence[dict[str, Any]], from_um: float) -> list[dict[str, Any]]:
     """Return, by electrons and head, mean gains in PSNR of the network for |z| from `from_um` on.
 
     ``over_input_db`` and ``least_over_input_db`` (the lowest of the rows), ``over_physical_db``: over the
-    better of Wiener and Richardson-Lucy, each at its best setting, row by row.
+    better of Wiener and Richardson-Lucy, each at its best setting, row by row;
+    ``unfitted_over_input_db``: over the input, neither with a fit.
     """
     out = []
     for electrons, head in dict.fromkeys((r["electrons"], r["head"]) for r in rows):
@@ -222,7 +254,10 @@ def summary_of(rows: Sequence[dict[str, Any]], from_um: float) -> list[dict[str,
                 "head": head,
                 "over_input_db": round(float(np.mean(over)), 3),
                 "least_over_input_db": round(float(min(over)), 3),
-                "over_physical_db": round(float(np.mean([g["over_physical_db"] for g in chosen])), 3),
+                **{
+                    name: round(float(np.mean([g[name] for g in chosen])), 3)
+                    for name in ("over_physical_db", "unfitted_over_input_db")
+                },
             }
         )
     return out
@@ -251,10 +286,13 @@ def score_pairs(
         spans = {h: float(np.percentile(t, 99.95)) for h, t in targets.items()}
         lit = [h for h in HEADS if spans[h] > DARK_SHARE * brightest[h]]
         made = model.opened(image).plane(z_um)
+        unit = float(np.percentile(wide[pair.source], PEAK)) / electrons  # light of a photo-electron
         for head in lit:
-            one = (targets[head], spans[head])
-            kept.add(electrons, head, pair.share, family, "input", score(image[part], *one))
-            kept.add(electrons, head, pair.share, family, "network", score(getattr(made, head)[part], *one))
+            own = {"input": image - DARK_COUNTS, "network": getattr(made, head)}
+            for way, plane in own.items():
+                found = score(plane[part], targets[head], spans[head])
+                found["unfitted_db"] = decibels(unit * plane[part], targets[head], spans[head])
+                kept.add(electrons, head, pair.share, family, way, found)
         truly = model.opened(image, stack.optics)
         for way, plane in physical_ways(truly, z_um, iterations):
             for head in lit:
@@ -300,10 +338,15 @@ def score(found: np.ndarray, target: np.ndarray, span: float) -> Scores:
     from skimage.metrics import structural_similarity
 
     shown = fitted(found, target)
-    error = float(np.mean((shown - target) ** 2, dtype=np.float64))
     similar = structural_similarity(target, shown, data_range=span)  # type: ignore[no-untyped-call]
     return {
-        "psnr_db": float(20 * np.log10(span) - 10 * np.log10(max(error, 1e-12 * span**2))),
+        "psnr_db": decibels(shown, target, span),
         "ssim": float(similar),
         "pearson": pearson(found, target),
     }
+
+
+def decibels(found: np.ndarray, target: np.ndarray, span: float) -> float:
+    """Return the PSNR, `span` being the range, at most 120."""
+    error = float(np.mean((found - target) ** 2, dtype=np.float64))
+    return float(20 * np.log10(span) - 10 * np.log10(max(error, 1e-12 * span**2)))

@@ -14,8 +14,10 @@ from napari_lfm.core.problems import RequestError
 from napari_lfm.methods.refocus.card import RefocusDomain, domain_of
 from napari_lfm.methods.refocus.engine import Refocuser
 from napari_lfm.networks.registry import ModelEntry, find_model, list_models, open_network
-from napari_lfm.simulation.focal_stacks import FocalSettings, FocalStack, focal_stack
+from napari_lfm.simulation.focal_stacks import FocalSettings, FocalStack, focal_stack, image_focal_stack
 from napari_lfm.simulation.phantoms import make_scene
+from napari_lfm.simulation.raster import rasterise
+from napari_lfm.simulation.scene import Box
 from napari_lfm.training.focal_pairs import READ_NOISE_E, OpticsSpread
 
 if TYPE_CHECKING:
@@ -23,13 +25,16 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_lfm.optics.defocus import DefocusOptics
-    from napari_lfm.simulation.scene import Box, Scene
+    from napari_lfm.simulation.scene import Scene
 
 SEED = 20_260_611
 FAMILIES = ("filaments", "nuclei", "cells", "vesicles", "vessels")
 """None of them is among `focal_scenes.TRAINING_FAMILIES`."""
 DENSITIES = ("sparse", "crowded")
 """A third of the bodies, and all of them; specimens take turns."""
+LAYER = "thin layer"
+LAYER_SHARE = 0.4
+"""Thickness of a thin layer, over the range: 4 um of 10; as many bodies as in a sparse specimen."""
 SIDE_PX = 320
 BEAD_PIXELS = 1.5
 """Diameter of a bead: large enough to be sampled, small enough to be hardly wider than a point."""
@@ -132,23 +137,36 @@ def ideal_optics(domain: RefocusDomain) -> DefocusOptics:
     )
 
 
-def phantom_stack(model: Model, family: str, number: int) -> FocalStack:
+def phantom_stack(model: Model, family: str, number: int, layer: bool = False) -> FocalStack:
     """Return the stack of specimen `number` of a family, with an aberration of its own.
 
-    Even numbers are sparse, odd ones crowded.
+    Even numbers are sparse, odd ones crowded; with `layer` all of it lies around the middle plane.
     """
-    rng = np.random.default_rng([SEED, FAMILIES.index(family), number])
+    rng = np.random.default_rng([SEED, FAMILIES.index(family), number, *([1] if layer else [])])
     settings = model.settings
     options = _sizes(family, settings.pixel_um * settings.shape[2])
-    if density_of(number) == "sparse":
+    if layer or density_of(number) == "sparse":
         name = "trees" if family == "vessels" else "count"
         options[name] = max(1, round(options[name] / 3))
+    if layer:  # what is thicker than the layer would not lie in it
+        most = 0.45 * LAYER_SHARE * model.domain.range_um
+        options["radius_um"] = min(options["radius_um"], most)
 
     def drawn(box: Box, rng: np.random.Generator) -> Scene:
         return make_scene(family, box, rng, options={family: options})
 
     which = 17 * FAMILIES.index(family) + number
-    return focal_stack(settings, real_optics(model, which), rng, drawn)
+    if not layer:
+        return focal_stack(settings, real_optics(model, which), rng, drawn)
+    optics = real_optics(model, 1000 + which)
+    grid = settings.grid(optics)
+    size = [n * v for n, v in zip(grid.shape, grid.voxel_um, strict=True)]
+    thick = LAYER_SHARE * model.domain.range_um
+    truth = rasterise(drawn(Box.centred((thick, size[1], size[2])), rng), grid)
+    # what has grown out of the layer is cut off
+    z_um = (np.arange(len(truth)) - (len(truth) - 1) / 2) * grid.voxel_um[0]
+    truth[np.abs(z_um) > thick / 2 + 1e-9] = 0
+    return image_focal_stack(truth, settings, optics)
 
 
 def density_of(number: int) -> str:
