@@ -185,25 +185,23 @@ class RefocusNet(nn.Module):
         for rise, block, skip in ways:
             up = functional.interpolate(rise(x), scale_factor=2.0, mode="nearest")
             x = block(torch.cat([skip, up], 1), code)
-        left = self.leave(x).float().contiguous()
+        left = self.leave(x).to(torch.float32, memory_format=torch.contiguous_format)
         folded = _FOLD**2 * self.planes
-        out: torch.Tensor = functional.pixel_shuffle(left[:, :folded], _FOLD)[0]
-        if sweep is not None and wide is not None:
-            change, boldness = left[:, folded:].chunk(2, 1)
-            passing = wide * torch.exp(_MOST_CHANGE * torch.tanh(change))
-            weights = torch.cat([passing, torch.sigmoid(boldness - 1)], 1)
-            weights = functional.interpolate(weights, scale_factor=float(_FOLD), mode="bilinear")[0]
-            light, bold = weights.chunk(2)
-            # plane by plane: what is in the processor's cache is quick
-            out = torch.stack(
-                [
-                    mend + signed_root(torch.lerp(a, b, share)) * passes
-                    for mend, a, b, share, passes in zip(
-                        out, sweep.careful, sweep.bold, bold, light, strict=True
-                    )
-                ]
-            )
-        return out
+        mend, rest = left[0, :folded].unflatten(0, (self.planes, -1)), left[0, folded:]
+        if sweep is None or wide is None:
+            return functional.pixel_shuffle(mend, _FOLD)[:, 0]
+        change, boldness = rest.chunk(2)
+        passes = wide[0] * torch.exp(_MOST_CHANGE * torch.tanh(change))
+        share = torch.sigmoid(boldness - 1)
+        # plane by plane: what is in the processor's cache is quick
+        return torch.stack(
+            [
+                functional.pixel_shuffle(mend[k], _FOLD)[0]
+                + signed_root(torch.lerp(sweep.careful[k], sweep.bold[k], _doubled(share[k])))
+                * _doubled(passes[k])
+                for k in range(self.planes)
+            ]
+        )
 
 
 @dataclass(frozen=True)
@@ -225,6 +223,12 @@ class Sweep:
     def to(self, device: torch.device) -> Sweep:
         """Return the same on a device."""
         return Sweep(self.careful.to(device), self.bold.to(device), self.matched.to(device))
+
+
+def _doubled(v: torch.Tensor) -> torch.Tensor:
+    """Return values (y, x) at twice the pixels."""
+    out: torch.Tensor = functional.interpolate(v[None, None], scale_factor=float(_FOLD), mode="bilinear")
+    return out[0, 0]
 
 
 def _halved(v: torch.Tensor) -> torch.Tensor:

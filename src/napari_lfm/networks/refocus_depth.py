@@ -35,11 +35,11 @@ def shifted(x: torch.Tensor, planes: int, step: int) -> torch.Tensor:
     share = x.shape[1] // 4
     if share == 0 or step >= planes:
         return x
-    v = x.reshape(-1, planes, *x.shape[1:])
-    below = functional.pad(v[:, :-step, :share], (0, 0, 0, 0, 0, 0, step, 0))
-    above = functional.pad(v[:, step:, share : 2 * share], (0, 0, 0, 0, 0, 0, 0, step))
-    out = torch.cat([below, above, v[:, :, 2 * share :]], 2).flatten(0, 1)
-    return out.contiguous(memory_format=torch.channels_last)
+    last = x.permute(0, 2, 3, 1)  # channels lie side by side: nothing is moved about
+    v = last.reshape(-1, planes, *last.shape[1:])
+    below = functional.pad(v[:, :-step, ..., :share], (0, 0, 0, 0, 0, 0, step, 0))
+    above = functional.pad(v[:, step:, ..., share : 2 * share], (0, 0, 0, 0, 0, 0, 0, step))
+    return torch.cat([below, above, v[..., 2 * share :]], -1).flatten(0, 1).permute(0, 3, 1, 2)
 
 
 class _Block(nn.Module):

@@ -16,7 +16,7 @@ import torch
 from scipy.fft import next_fast_len
 
 from napari_lfm.networks.refocus import Sweep, conditions
-from napari_lfm.optics.defocus import transfer_table
+from napari_lfm.optics.defocus import all_rows, transfer_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -175,8 +175,8 @@ def reblur_lines(optics: DefocusOptics, range_um: float, step_um: float = 0.25) 
 
 @lru_cache(maxsize=8)
 def _radii(shape: tuple[int, int], pixel_um: float, step: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return where in a table the frequencies of an image are: index below, and share of the next."""
-    fy, fx = np.fft.fftfreq(shape[0], pixel_um), np.fft.rfftfreq(shape[1], pixel_um)
+    """Return where in a table half the frequencies of an image are: index below, and share of the next."""
+    fy, fx = np.arange(shape[0] // 2 + 1) / (shape[0] * pixel_um), np.fft.rfftfreq(shape[1], pixel_um)
     at = np.hypot(fy[:, None], fx) / step
     low = at.astype(np.int32)
     return low, (at - low).astype(np.float32)
@@ -211,4 +211,5 @@ def reblur_planes(
     chosen[:, :-2] = lines[low] * (1 - share) + lines[low + 1] * share
     index, rest = _radii(shape, pixel_um, float(frequency[1] - frequency[0]))
     index = np.minimum(index, len(frequency))
-    return torch.from_numpy(chosen[:, index] * (1 - rest) + chosen[:, index + 1] * rest)
+    half = chosen[:, index] * (1 - rest) + chosen[:, index + 1] * rest
+    return torch.from_numpy(all_rows(half, shape[0]))

@@ -167,7 +167,8 @@ class TransferTable:
         ndarray, shape (n, y, x // 2 + 1), float32
         """
         lines = self.lines(kind, np.atleast_1d(np.asarray(z_um, float)))
-        fy, fx = np.fft.fftfreq(shape[0], pixel_um), np.fft.rfftfreq(shape[1], pixel_um)
+        # rows of opposite frequencies are the same: half of them are made
+        fy, fx = np.arange(shape[0] // 2 + 1) / (shape[0] * pixel_um), np.fft.rfftfreq(shape[1], pixel_um)
         at = np.hypot(fy[:, None], fx) / (self.frequency[1] - self.frequency[0])
         low = np.minimum(at.astype(np.int32), len(self.frequency) - 2)
         share = (at - low).astype(np.float32)
@@ -177,7 +178,7 @@ class TransferTable:
         out *= inside
         if pixel_mean:
             out *= (np.sinc(fy * pixel_um)[:, None] * np.sinc(fx * pixel_um)).astype(np.float32)
-        return np.asarray(out, np.float32)
+        return all_rows(np.asarray(out, np.float32), shape[0])
 
     def lines(self, kind: Kind, z_um: np.ndarray) -> np.ndarray:
         """Return transfer functions (n, m) at these distances, interpolated along z."""
@@ -191,6 +192,11 @@ class TransferTable:
         if kind == "confocal":
             out = out * inside[:, None]
         return np.asarray(out, np.float32)
+
+
+def all_rows(half: np.ndarray, rows: int) -> np.ndarray:
+    """Return an even function's rows (..., y, x) at all frequencies, from those at frequencies from 0 on."""
+    return np.concatenate([half, half[..., (rows - 1) // 2 : 0 : -1, :]], -2)
 
 
 @lru_cache(maxsize=96)
