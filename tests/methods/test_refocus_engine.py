@@ -29,7 +29,7 @@ def image() -> np.ndarray:
 
 
 def opened(net: RefocusNet, image: np.ndarray) -> Refocuser:
-    return Refocuser(net, DOMAIN, image, 0.325)
+    return Refocuser(net, DOMAIN, image, 0.325, precision="float32")
 
 
 def test_plane_has_the_shape_and_units_of_the_image(net: RefocusNet, image: np.ndarray) -> None:
@@ -59,6 +59,13 @@ def test_tiles_make_the_whole(net: RefocusNet, monkeypatch: pytest.MonkeyPatch) 
     for found, wanted in ((tiled.confocal, whole.confocal), (tiled.widefield, whole.widefield)):
         assert np.abs(found - wanted).max() < 0.06 * wanted.max()
         assert np.abs(found - wanted).mean() < 0.02 * wanted.std()
+
+
+def test_half_precision_differs_little(net: RefocusNet, image: np.ndarray) -> None:
+    half = Refocuser(net, DOMAIN, image, 0.325, precision="bfloat16").plane(1.0)
+    whole = opened(net, image).plane(1.0)
+    for found, wanted in ((half.confocal, whole.confocal), (half.widefield, whole.widefield)):
+        assert 0 < np.abs(found - wanted).mean() < 0.05 * wanted.std()
 
 
 def test_what_was_seen_last_is_kept(

@@ -112,7 +112,7 @@ class DepthNet(nn.Module):
             size = (kept[level].shape[2], kept[level].shape[3])
             x = functional.interpolate(x, size, mode="nearest")
             x = self.up[level](torch.cat([x, kept[level]], 1), code)
-        out: torch.Tensor = functional.log_softmax(self.leave(x)[:, 0], 0)
+        out: torch.Tensor = functional.log_softmax(self.leave(x)[:, 0].float(), 0)
         return out
 
 

@@ -18,6 +18,7 @@ from napari_lfm.networks.refocus import PLANES
 from napari_lfm.networks.refocus_physics import RefocusPhysics, mirrored
 from napari_lfm.networks.refocus_render import blurs, plane_z_um, rendered, stack_spectrum, unexplained
 from napari_lfm.networks.stack_scale import StackLevels, stack_levels
+from napari_lfm.training.config import uses_bfloat16
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_lfm.methods.refocus.card import RefocusDomain
+    from napari_lfm.training.config import Precision
 
 Region = tuple[int, int, int, int]
 BEYOND = 1.25
@@ -80,6 +82,8 @@ class Refocuser:
     pixel_um : float
     levels : StackLevels, optional
         Grey values that become 0 and 1; default: the image's percentiles. Movies keep the first frame's.
+    precision : {"auto", "float32", "bfloat16"}
+        Of the network's numbers; auto: bfloat16 where the hardware multiplies it.
 
     Raises
     ------
@@ -94,6 +98,7 @@ class Refocuser:
         image: np.ndarray,
         pixel_um: float,
         levels: StackLevels | None = None,
+        precision: Precision = "auto",
     ) -> None:
         if image.ndim != 2 or min(image.shape) < 2:
             raise RequestError(
@@ -104,6 +109,7 @@ class Refocuser:
             raise RequestError("The image holds values that are no numbers.", "Replace or crop them.")
         self.network, self.domain, self.pixel_um = network, domain, float(pixel_um)
         self.device = next(network.parameters()).device
+        self.bfloat16 = uses_bfloat16(precision, self.device)
         self.levels = levels or stack_levels(image, domain.low_percentile, domain.high_percentile)
         self.shape = (int(image.shape[0]), int(image.shape[1]))
         self.scaled = torch.from_numpy(self.levels.scaled(image)).to(self.device)
@@ -230,7 +236,8 @@ class Refocuser:
         condition = physics.conditions(self.planes)
         with torch.no_grad():
             sweep = physics.sweep(self.planes) if self.network.sweep else None
-            roots = self.network(image, condition, sweep)[0]
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+                roots = self.network(image, condition, sweep)[0]
         inner = slice(y0 - top, y1 - top), slice(x0 - left, x1 - left)
         # half the memory; square roots up to some tens lose nothing that is seen
         made = _Part(physics, roots.half() if self.device.type == "cpu" else roots, inner)

@@ -142,7 +142,14 @@ class Refocus:
 
         plan = course.plan
         opened = open_refocuser(
-            frame, plan.pixels.pixel_um, plan.entry, request.microscope, plan.device, levels, network
+            frame,
+            plan.pixels.pixel_um,
+            plan.entry,
+            request.microscope,
+            plan.device,
+            levels,
+            network,
+            course.parameters.precision,
         )
         number, count = at[0] * plan.channels + at[1], plan.frames * plan.channels
         for done, total, said in course.take(opened.refocuser, at):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from napari_lfm.networks.registry import ModelEntry
     from napari_lfm.networks.stack_scale import StackLevels
     from napari_lfm.optics.microscope import Microscope
+    from napari_lfm.training.config import Precision
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def open_refocuser(
     device: str = "auto",
     levels: StackLevels | None = None,
     network: nn.Module | None = None,
+    precision: Precision = "auto",
 ) -> OpenedImage:
     """Return an image, ready to be refocused by a model.
 
@@ -69,6 +71,8 @@ def open_refocuser(
         Grey values that become 0 and 1: a movie keeps the first frame's.
     network : Module, optional
         The model's, where it is open already.
+    precision : {"auto", "float32", "bfloat16"}
+        See `Refocuser`.
 
     Raises
     ------
@@ -93,12 +97,14 @@ def open_refocuser(
         pixel_um = domain.pixel_um
     if network is None:
         network = registry.open_network(entry, pick_device(device))
-    kind = Refocuser
+    kind: type[Refocuser] = Refocuser
     if entry.card.architecture == "refocus-paper":
         from napari_lfm.methods.refocus.published import PublishedRefocuser
 
         kind = PublishedRefocuser
-    return OpenedImage(kind(network, domain, image, pixel_um, levels), pixel_um, factor, notes)
+    return OpenedImage(
+        kind(network, domain, image, pixel_um, levels, precision=precision), pixel_um, factor, notes
+    )
 
 
 def checked_image(image: np.ndarray) -> None:

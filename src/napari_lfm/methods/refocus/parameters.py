@@ -55,6 +55,10 @@ class RefocusParameters(Parameters):
     """A deconvolution with the known defocus beside it."""
     iterations: int = Field(default=20, ge=1, le=1000, json_schema_extra={"advanced": True})
     """Iterations of that Richardson-Lucy deconvolution."""
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", json_schema_extra={"advanced": True}
+    )
+    """Number format of the network's layers. bfloat16 is chosen where the hardware multiplies it."""
 
     @model_validator(mode="after")
     def _one_source_each(self) -> Self:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_lfm.methods.refocus.card import RefocusDomain
+    from napari_lfm.training.config import Precision
 
 FRAME_PX = 1024
 _PERCENTILE = 99.0
@@ -63,6 +64,8 @@ class PublishedRefocuser(Refocuser):
     pixel_um : float
     levels : StackLevels, optional
         Grey values that become 0 and 1; default: `published_levels`.
+    precision : str
+        Not heeded: the weights are run as their authors ran them.
     frame_px : int
         Rows and columns that the network sees at a time.
     """
@@ -74,11 +77,12 @@ class PublishedRefocuser(Refocuser):
         image: np.ndarray,
         pixel_um: float,
         levels: StackLevels | None = None,
+        precision: Precision = "float32",
         frame_px: int = FRAME_PX,
     ) -> None:
         if image.ndim == 2 and min(image.shape) >= 2 and np.isfinite(image).all():
             levels = levels or published_levels(image)
-        super().__init__(network, domain, image, pixel_um, levels)
+        super().__init__(network, domain, image, pixel_um, levels, precision)
         self._frame = frame_px
         self._kept: dict[tuple[int, int, float], np.ndarray] = {}
 
