@@ -54,7 +54,7 @@ def test_tiles_make_the_whole(net: RefocusNet, monkeypatch: pytest.MonkeyPatch) 
     large = (100 + 400 * np.random.default_rng(1).random((200, 230)) ** 8).astype(np.uint16)
     whole = opened(net, large).plane(1.0)
     monkeypatch.setattr(engine, "_TILE_PX", 64)
-    monkeypatch.setattr(engine, "_CONTEXT_PX", 48)
+    monkeypatch.setattr(engine, "_CONTEXT_PX", 64)
     tiled = opened(net, large).plane(1.0)
     for found, wanted in ((tiled.confocal, whole.confocal), (tiled.widefield, whole.widefield)):
         assert np.abs(found - wanted).max() < 0.06 * wanted.max()
