@@ -1,11 +1,12 @@
 # make demo | test | lint | docs      each sets up what it needs first, from nothing on Debian
 #
 # PYTHON=python3.12   interpreter for the environment       ARGS='-k lattice -x'   passed on to pytest
-# VENV=.venv          where the environment lives
+# VENV=.venv          where the environment lives        WORKERS=2         test processes beside one another
 
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+WORKERS ?= 2
 BIN := $(VENV)/bin
 OUT := demo-out
 
@@ -27,7 +28,7 @@ demo: setup
 	$(DEMO)
 
 test: setup
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # Before anything imports Qt, numpy or torch: one binding, and as many threads as the timing is planned for.
 os.environ.setdefault("QT_API", "pyqt6")
 os.environ.setdefault("PYTEST_QT_API", "pyqt6")
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 # napari would otherwise read and write the developer's own settings
 os.environ.setdefault("NAPARI_CONFIG", "")
 
