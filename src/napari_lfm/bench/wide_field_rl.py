@@ -21,7 +21,7 @@ from napari_lfm.api import run as run_method
 from napari_lfm.bench._widefield_bead import bead_figures
 from napari_lfm.core.events import Event, Preview
 from napari_lfm.core.metrics import fit_scale, nrmse, psnr_db
-from napari_lfm.methods.widefield.frames import Noise
+from napari_lfm.core.noise import Noise
 from napari_lfm.methods.widefield.solver import Measurement, Options, RichardsonLucy, State
 from napari_lfm.optics.stack_blur import StackBlur
 from napari_lfm.optics.widefield_psf import WidefieldOptics, widefield_psf

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
+from napari_lfm.core.noise import estimate_noise
 from napari_lfm.core.problems import RequestError
-from napari_lfm.methods.widefield.frames import estimate_noise
 
 if TYPE_CHECKING:
     from napari_lfm.methods.refocus.engine import Refocuser

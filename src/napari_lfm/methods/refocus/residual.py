@@ -9,8 +9,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from napari_lfm.core.events import Progress
+from napari_lfm.core.noise import estimate_noise
 from napari_lfm.methods.refocus.tiles import parts_of
-from napari_lfm.methods.widefield.frames import estimate_noise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.ndimage import uniform_filter
 
 from napari_lfm.core.labelled import spacing_of
+from napari_lfm.core.noise import Noise, some_planes
 from napari_lfm.core.problems import Problem, RequestError
 from napari_lfm.io.check import check_pixels
 
@@ -20,37 +21,6 @@ if TYPE_CHECKING:
 DIMS = ("t", "c", "z", "y", "x")
 QUICK_PIXELS = 2**23
 """So many pixels are looked at before a run: about 50 ms."""
-_PLANES = 12
-_BINS = 16
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Variance of a grey value, ``slope * value + intercept``.
-
-    Attributes
-    ----------
-    slope : float
-        Grey values per electron.
-    intercept : float
-        Read noise less ``slope`` times the camera's offset, grey values squared.
-    shift_counts : float
-        What to add to data and prediction so that their variance is proportional to them; 0 where the camera
-        is not known, for a figure from the data is too uncertain to change them by.
-    least : float
-        Never less than this, grey values squared.
-    known : bool
-        Whether there is any noise to speak of.
-    source : str
-        Where the figures come from, in plain words.
-    """
-
-    slope: float
-    intercept: float
-    least: float
-    known: bool
-    source: str
-    shift_counts: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -159,22 +129,12 @@ def check_stack_pixels(image: xr.DataArray) -> list[Problem]:
     return out
 
 
-def _some_planes(frame: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return a few evenly spaced planes as float32, what is no number replaced by the median."""
-    step = -(-len(frame) // _PLANES)
-    planes = np.asarray(frame[step // 2 :: step], np.float32)
-    bad = ~np.isfinite(planes)
-    if bad.any():
-        planes = np.where(bad, np.median(planes[~bad]) if not bad.all() else 0, planes)
-    return planes
-
-
 def estimate_background(frame: np.ndarray[Any, Any]) -> float:
     """Return the level of the darkest hundredth of a frame, grey values.
 
     Pixels are first averaged over 5 x 5, so that it is the level and not the noise around it.
     """
-    planes = _some_planes(frame)
+    planes = some_planes(frame)
     smooth = uniform_filter(planes, (0, min(5, planes.shape[1]), min(5, planes.shape[2])), mode="nearest")
     return max(float(np.percentile(smooth, 1)), 0.0)
 
@@ -192,36 +152,3 @@ def camera_noise(microscope: Microscope, background: float) -> Noise:
     shift = max(read**2 / slope - offset, 0.1 * slope - background)
     source = f"the camera of '{microscope.name}'"
     return Noise(slope, read**2 - slope * offset, max(read**2, 0.1 * slope**2), True, source, shift)
-
-
-def estimate_noise(frame: np.ndarray[Any, Any]) -> Noise:
-    """Return the noise of a frame from the frame: variance of what is rough, against brightness.
-
-    Second differences along y and x leave noise and no smooth structure (Immerkaer, Comput. Vis. Image
-    Underst. 64, 300 (1996)); their median size in classes of equal brightness is fitted by a line.
-    """
-    planes = _some_planes(frame)
-    none = Noise(0.0, 0.0, 0.0, False, "the data")
-    if min(planes.shape[1:]) < 5:
-        return none
-    rough = planes[:, 2:] - 2 * planes[:, 1:-1] + planes[:, :-2]
-    rough = (rough[:, :, 2:] - 2 * rough[:, :, 1:-1] + rough[:, :, :-2]).ravel() / 6  # sqrt(6) each way
-    level = uniform_filter(planes, (0, 3, 3), mode="nearest")[:, 1:-1, 1:-1].ravel()
-    edges = np.quantile(level, np.linspace(0, 1, _BINS + 1))
-    place = np.clip(np.searchsorted(edges, level, side="right") - 1, 0, _BINS - 1)
-    at, variance = [], []
-    for k in range(_BINS):
-        chosen = place == k
-        if np.count_nonzero(chosen) >= 50:
-            at.append(float(level[chosen].mean()))
-            variance.append(float((1.4826 * np.median(np.abs(rough[chosen]))) ** 2))
-    if len(at) < 2 or max(variance) <= 0:
-        return none
-    # relative errors of variances are alike: small ones count as much as large ones
-    weight = 1 / np.maximum(variance, 1e-3 * max(variance))
-    least = float(min(variance))
-    matrix = np.stack([np.asarray(at), np.ones(len(at))], 1) * weight[:, None]
-    slope, intercept = np.linalg.lstsq(matrix, np.asarray(variance) * weight, rcond=None)[0]
-    if slope <= 0:
-        return Noise(0.0, float(np.median(variance)), least, True, "the data")
-    return Noise(float(slope), float(intercept), least, True, "the data")

@@ -8,12 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from napari_lfm.methods.widefield.frames import (
-    Noise,
-    camera_noise,
-    estimate_background,
-    estimate_noise,
-)
+from napari_lfm.core.noise import Noise, estimate_noise
+from napari_lfm.methods.widefield.frames import camera_noise, estimate_background
 from napari_lfm.methods.widefield.psf import choose_psf
 from napari_lfm.methods.widefield.solver import Measurement, Options, RichardsonLucy
 from napari_lfm.optics.stack_blur import StackBlur

@@ -24,7 +24,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from napari_lfm.methods.widefield.frames import Noise
+    from napari_lfm.core.noise import Noise
     from napari_lfm.optics.stack_blur import StackBlur
 
 _TINY = 1e-12
