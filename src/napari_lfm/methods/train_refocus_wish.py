@@ -102,7 +102,7 @@ class RefocusTuning(BaseModel):
     """Largest learning rate; empty: 0.001, less where it goes on from a model."""
     ema_decay: float = Field(default=0.998, ge=0, lt=1)
     """Of the average of the weights."""
-    precision: Precision = "float32"
+    precision: Precision = "auto"
     """Number format of the network while it is trained."""
     pool: int = Field(default=40, ge=1, le=10_000)
     """Simulated specimens in memory at a time."""
