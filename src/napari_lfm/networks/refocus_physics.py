@@ -110,21 +110,35 @@ class RefocusPhysics:
         planes : int
             Distances from minus to plus the range, evenly spaced.
         """
-        at = -np.linspace(-self.range_um, self.range_um, planes)
-        transfer = self.transfer(at)
-        seen, power = transfer * self.spectrum, transfer**2
-        sharp = [
-            self.inner(torch.fft.irfft2(seen * ((1 + noise) / (power + noise)), self.padded))
-            for noise in (SWEEP_NOISE["careful"], SWEEP_NOISE["bold"])
-        ]
+        filters = sweep_filters(self.optics, self.range_um, planes, self.padded, self.pixel_um)
+        careful, bold, half = (f.to(self.device) for f in filters)
+        sharp = [self.inner(torch.fft.irfft2(f * self.spectrum, self.padded)) for f in (careful, bold)]
         # the low half of the frequencies is the image at half the pixels
         rows, columns = self.padded[0] // 2, self.padded[1] // 2
-        low = _low_half(self.spectrum, rows, columns)
-        half = self.table.planes("widefield", at, (rows, columns), 2 * self.pixel_um, pixel_mean=False)
-        made = torch.fft.irfft2(low * torch.from_numpy(half).to(self.device), (rows, columns)) / 4
+        made = torch.fft.irfft2(_low_half(self.spectrum, rows, columns) * half, (rows, columns)) / 4
         m = self.margin // 2
         matched = made[..., m : m + (self.size[0] + 1) // 2, m : m + (self.size[1] + 1) // 2]
         return Sweep(sharp[0], sharp[1], matched)
+
+
+@lru_cache(maxsize=2)
+def sweep_filters(
+    optics: DefocusOptics, range_um: float, planes: int, shape: tuple[int, int], pixel_um: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return what undoes the defocus of every plane: carefully, boldly, and matched at half the pixels.
+
+    Frames of a movie and images of one size share them. Parameters as for `RefocusPhysics`, `shape` with
+    the margin.
+    """
+    table, at = transfer_table(optics, max(range_um, 1.0)), -np.linspace(-range_um, range_um, planes)
+    transfer = torch.from_numpy(table.planes("widefield", at, shape, pixel_um))
+    power = transfer**2
+    careful, bold = (
+        transfer * ((1 + noise) / (power + noise)) for noise in (SWEEP_NOISE["careful"], SWEEP_NOISE["bold"])
+    )
+    halved = shape[0] // 2, shape[1] // 2
+    matched = table.planes("widefield", at, halved, 2 * pixel_um, pixel_mean=False)
+    return careful, bold, torch.from_numpy(matched)
 
 
 def _low_half(spectrum: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
