@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 
 from napari_lfm.core.labelled import labelled
 from napari_lfm.io.points import write_points
@@ -81,3 +83,106 @@ def test_bad_pairs(shell: Shell, volumes: tuple[Path, Path], tmp_path: Path) -> 
     assert "different axes" in done.err
     done = shell("evaluate", flat, flat)
     assert "constant" in done.err
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Path:
+    """A random stack that ends at 2 um along z and at 0.8 um along y and x, in a little noise."""
+    rng = np.random.default_rng(0)
+    shape, voxel, period = (24, 64, 64), (0.4, 0.2, 0.2), (2.0, 0.8, 0.8)
+    k = np.meshgrid(
+        *(np.fft.fftfreq(n, v) * p for n, v, p in zip(shape, voxel, period, strict=True)), indexing="ij"
+    )
+    image = np.fft.ifftn(np.fft.fftn(rng.normal(size=shape)) * (sum(f**2 for f in k) < 1)).real
+    image += rng.normal(0, 0.1 * image.std(), shape)
+    return write_image(
+        tmp_path / "stack.tif",
+        labelled(image.astype(np.float32), "zyx", dict(zip("zyx", voxel, strict=True))),
+    )
+
+
+def test_without_a_truth_it_is_resolution(shell: Shell, stack: Path) -> None:
+    found = shell("evaluate", stack, "--json").json
+    assert "psnr_db" not in found
+    for measure, tolerance in (("decorrelation", 0.15), ("noise_floor", 0.4)):
+        assert found["resolution_um"][measure] == pytest.approx({"z": 2.0, "y": 0.8, "x": 0.8}, rel=tolerance)
+    single = found["resolution_um"]["fsc_single"]
+    assert single["z"] > 1.5 * max(single["y"], single["x"])
+    assert found["voxel_um"] == pytest.approx({"z": 0.4, "y": 0.2, "x": 0.2})
+    text = shell("evaluate", stack).out
+    assert "Decorrelation" in text
+    assert "resolution_um" in text
+
+
+def test_align_resolution_and_profile_with_a_truth(shell: Shell, stack: Path, tmp_path: Path) -> None:
+    from scipy.ndimage import shift
+
+    from napari_lfm.io.read import read_image
+
+    truth = read_image(stack)
+    moved = truth.copy(data=shift(np.asarray(truth.values), (0.5, -1.5, 2.25), order=3, mode="nearest"))
+    other = write_image(tmp_path / "moved.tif", moved)
+    before = shell("evaluate", other, stack, "--json").json
+    found = shell(
+        "evaluate", other, stack, "--align", "--resolution", "--input", other,
+        "--profile", "12,20,20:12,20,40", "--plots", tmp_path / "plots", "--json",
+    ).json  # fmt: skip
+    assert found["shift_um"] == pytest.approx({"z": -0.2, "y": 0.3, "x": -0.45}, abs=0.03)
+    assert found["psnr_db"] > before["psnr_db"] + 10
+    assert found["input"]["psnr_db"] == pytest.approx(found["psnr_db"])
+    assert found["coverage"] < 1
+    assert set(found["resolution_um"]) > {"fsc_truth", "fsc_pair", "decorrelation"}
+    assert set(found["truth_resolution_um"]) == {"fsc_single", "decorrelation", "noise_floor"}
+    assert found["profile"]["length_um"] == pytest.approx(4.0)
+    assert "fwhm_gauss_um" in found["truth_profile"]
+    names = {p.name for p in (tmp_path / "plots").iterdir()}
+    keys = ("fsc-truth", "fsc-single", "spectra", "decorrelation", "profile")
+    assert names == {f"{key}{suffix}" for key in keys for suffix in (".svg", ".csv")}
+    assert len(found["plots"]) == len(names)
+    text = shell("evaluate", other, stack, "--align", "--profile", "12,20,20:12,20,40").out
+    assert "constant" in text
+    assert "Aligned: moved by z -0.2" in text
+    assert "resolution_um" not in text  # was not asked for
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--align"], "--align needs a truth"),
+        (["--input", "x.tif"], "--input needs a truth"),
+        (["--profile", "1,2:3,4"], "'1,2' is not a point"),
+        (["--profile", "1,2,3"], "'1,2,3' is not a line"),
+        (["--profile", "1,2,3:1,2,99"], "leaves the image"),
+        (["--voxel-um", "a,b,c"], "is not a voxel size"),
+        (["--voxel-um", "-1,1,1"], "above 0|positive|voxel"),
+    ],
+)
+def test_bad_options_get_a_sentence(shell: Shell, stack: Path, options: list[str], says: str) -> None:
+    done = shell("evaluate", stack, *options)
+    assert (done.status, done.out) == (2, "")
+    assert re.search(says, done.err)
+    assert len(done.err.strip().splitlines()) == 1
+
+
+def test_images_that_say_nothing_get_a_sentence(shell: Shell, tmp_path: Path) -> None:
+    spacing = {"z": 1.0, "y": 1.0, "x": 1.0}
+    for data, says in (
+        (np.ones((16, 16, 16)), "constant"),
+        (np.full((16, 16, 16), np.nan), "NaN"),
+        (np.random.default_rng(0).random((3, 16, 16)), "at least 8"),
+    ):
+        done = shell(
+            "evaluate", write_image(tmp_path / "bad.tif", labelled(data.astype(np.float32), "zyx", spacing))
+        )
+        assert (done.status, done.out) == (2, "")
+        assert says in done.err
+    bare = tmp_path / "bare.tif"
+    tifffile.imwrite(bare, np.random.default_rng(0).random((16, 16, 16)).astype(np.float32))
+    done = shell("evaluate", bare)
+    assert done.status == 2
+    assert "--voxel-um" in done.err
+    assert shell("evaluate", bare, "--voxel-um", "1,1,1").status == 0
+    plane = write_image(
+        tmp_path / "plane.tif", labelled(np.random.default_rng(0).random((32, 32)), "yx", {"y": 1, "x": 1})
+    )
+    assert set(shell("evaluate", plane, "--json").json["voxel_um"]) == {"y", "x"}
