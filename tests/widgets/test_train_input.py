@@ -25,8 +25,8 @@ from napari_lfm.widgets.train_input import (
     free_name,
     plan_training,
     settings_of,
-    slug,
 )
+from napari_lfm.widgets.train_plans import slug
 from napari_lfm.widgets.train_white import WhiteFit, WhiteFits, WhiteSource, fit_white
 
 

@@ -153,3 +153,18 @@ def test_the_models_panel_brings_published_folders(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(refocus_published, "import_published", lambda *a: seen.append(a) or "made")
     assert bring(folder, id="mine") == "made"
     assert seen == [(folder, "mine")]
+
+
+def test_continue_keeps_the_layer_that_was_trained_on(qtbot: Any, viewer: Any, widget: Any) -> None:
+    control, view = widget.refocus, widget.refocus.view
+    viewer.add_image(planes(), name="worm", scale=(2.0, 0.65, 0.65), units="um")
+    view.optics_combo.setCurrentIndex(view.optics_combo.findData("wf-20x0.8"))
+    control.choose_source("layer")
+    ready(qtbot, widget)
+    assert end(qtbot, widget, control.run).status == "finished"
+    viewer.add_image(planes(1), name="other", scale=(2.0, 0.65, 0.65), units="um")
+    view.stacks.layer_combo.setCurrentIndex(view.stacks.layer_combo.findData("other"))
+    ready(qtbot, widget)
+    assert view.form.editor("name").placeholderText() == "refocus-other"
+    assert end(qtbot, widget, control.go_on).status == "finished"
+    assert (control.model_id, control.course.step) == ("refocus-worm", 6)

@@ -26,9 +26,8 @@ from napari_lfm.networks.catalogue import list_models
 from napari_lfm.training.wfcon import WfconTask
 from napari_lfm.widgets.session import layer_info
 from napari_lfm.widgets.train import TrainWidget
+from napari_lfm.widgets.train_plans import FITTING, NOTHING
 from napari_lfm.widgets.train_wfcon_input import (
-    FITTING,
-    NOTHING,
     Forgotten,
     PairsInput,
     WfconChoice,

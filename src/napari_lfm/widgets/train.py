@@ -162,7 +162,6 @@ class TrainWidget(Panel):
         self.choice.setToolTip("What to train")
         self.choice.currentIndexChanged.connect(self._chosen)
         self.pages = QStackedWidget()
-        self.pages.addWidget(self.view)
         content = QWidget()
         layout = QVBoxLayout(content)
         layout.setContentsMargins(0, 6, 0, 0)
@@ -172,7 +171,7 @@ class TrainWidget(Panel):
         layout.addWidget(self.pages, 1)
         self.fill(content)
         self.controller = TrainController(self, self.view)
-        self._watch(self.controller)
+        self._add(self.controller)
         self._wfcon: WfconController | None = None
         self._refocus: RefocusTrainController | None = None
 
@@ -183,10 +182,8 @@ class TrainWidget(Panel):
             from napari_lfm.widgets.train_wfcon import WfconController
             from napari_lfm.widgets.train_wfcon_view import WfconView
 
-            page = WfconView()
-            self.pages.addWidget(page)
-            self._wfcon = WfconController(self, page)
-            self._watch(self._wfcon)
+            self._wfcon = WfconController(self, WfconView())
+            self._add(self._wfcon)
         return self._wfcon
 
     @property
@@ -196,10 +193,8 @@ class TrainWidget(Panel):
             from napari_lfm.widgets.train_refocus import RefocusTrainController
             from napari_lfm.widgets.train_refocus_view import RefocusTrainView
 
-            page = RefocusTrainView()
-            self.pages.addWidget(page)
-            self._refocus = RefocusTrainController(self, page)
-            self._watch(self._refocus)
+            self._refocus = RefocusTrainController(self, RefocusTrainView())
+            self._add(self._refocus)
         return self._refocus
 
     def choose(self, key: str) -> None:
@@ -215,7 +210,8 @@ class TrainWidget(Panel):
             control = self.refocus
         self.pages.setCurrentWidget(control.page)
 
-    def _watch(self, control: TrainControl) -> None:
-        """Keep to the page while its training runs: two at a time would only be slow."""
+    def _add(self, control: TrainControl) -> None:
+        """Add a page, and keep to it while its training runs: two at a time would only be slow."""
+        self.pages.addWidget(control.page)
         control.runner.started.connect(lambda: self.choice.setEnabled(False))
         control.runner.finished.connect(lambda _: self.choice.setEnabled(True))

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from napari_lfm.core.problems import LfmError, Problem, RequestError, explain_validation
+from napari_lfm.core.problems import LfmError, Problem, RequestError
 from napari_lfm.methods.base import get_method
 from napari_lfm.networks.catalogue import list_models
 from napari_lfm.widgets.preload import import_torch_gently
 from napari_lfm.widgets.resolve import microscope_problems
+from napari_lfm.widgets.train_plans import (
+    CommonPlan,
+    Earlier,
+    MostSteps,
+    checked,
+    slug,
+    with_taken_name,
+    wrong_figures,
+)
 from napari_lfm.widgets.train_white import METHOD, WhiteFit, WhiteFits, WhiteSource
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from napari_lfm.methods.train_lfmnet import TrainingEstimate, TrainWish
+    from napari_lfm.methods.train_lfmnet import TrainWish
     from napari_lfm.optics.microscope import Microscope
-    from napari_lfm.training.events import TrainResult
 
 SPECIMEN_TEXTS = {
     "any": "any kind",
@@ -63,13 +70,7 @@ class TrainSettings(BaseModel):
     """How long to train, without the preparation. Stop and Continue are always possible."""
     name: str = Field(default="")
     """Name in the list of models; one is made from the microscope's where this is empty."""
-    steps: int | None = Field(
-        default=None,
-        ge=1,
-        le=100_000_000,
-        json_schema_extra={"advanced": True, "none_text": "as many as the minutes allow"},
-    )
-    """End after so many steps, if that is before the minutes are over."""
+    steps: MostSteps = None
     compare: bool = Field(default=True, json_schema_extra={"advanced": True})
     """Deconvolve the validation frames by Richardson-Lucy too, to compare with."""
     seed: int = Field(default=0, ge=0, le=2**31 - 1, json_schema_extra={"advanced": True})
@@ -81,35 +82,24 @@ def settings_of(values: Mapping[str, Any]) -> TrainSettings | Problem:
     try:
         return TrainSettings.model_validate(dict(values))
     except ValidationError as error:
-        return Problem("These figures do not make a training.", explain_validation(error))
+        return wrong_figures(error)
 
 
 @dataclass(frozen=True)
-class TrainPlan:
-    """A training that is ready to start, or what keeps it from that.
+class TrainPlan(CommonPlan):
+    """A training of LFMNet that is ready to start, or what keeps it from that.
 
     Attributes
     ----------
-    settings : TrainSettings
-    wish : TrainWish or None
-        None where it cannot start.
-    problems : tuple of Problem
-    estimate : TrainingEstimate or None
+    settings, wish, problems, estimate, model_id, earlier
+        As in `CommonPlan`.
     white : WhiteFit or None
         The pupil that it was given.
-    model_id : str
-        Name in the list of models.
-    earlier : Earlier or None
-        The training that has this name already.
     """
 
     settings: TrainSettings
     wish: TrainWish | None = None
-    problems: tuple[Problem, ...] = ()
-    estimate: TrainingEstimate | None = None
     white: WhiteFit | None = None
-    model_id: str = ""
-    earlier: Earlier | None = None
 
 
 def service() -> Any:
@@ -125,17 +115,6 @@ def suggested(microscope: Microscope) -> dict[str, Any]:
     return dict(get_method(METHOD).suggest(microscope))  # type: ignore[attr-defined]
 
 
-def slug(name: str) -> str:
-    """Return a text as the name of a model.
-
-    Examples
-    --------
-    >>> slug("My zebrafish, 20x/0.5")
-    'My-zebrafish-20x-0.5'
-    """
-    return re.sub(r"[^A-Za-z0-9._+-]+", "-", name).strip("-.")[:79].rstrip("-.")
-
-
 def free_name(microscope: Microscope) -> str:
     """Return a name for the microscope's network that neither a model nor a training has."""
     trainer = service()
@@ -146,21 +125,6 @@ def free_name(microscope: Microscope) -> str:
         k += 1
         name = f"{base}-{k}"
     return name
-
-
-@dataclass(frozen=True)
-class Earlier:
-    """A training that was begun before, maybe in another session.
-
-    Attributes
-    ----------
-    wish : TrainWish
-    result : TrainResult or None
-        How far it came; None where it made no checkpoint.
-    """
-
-    wish: TrainWish
-    result: TrainResult | None
 
 
 def earlier_training(name: str) -> Earlier | None:
@@ -223,13 +187,7 @@ def plan_training(
     try:
         earlier = earlier_training(name)
         if earlier is not None:
-            problem = Problem(
-                f"There is a training '{name}' already.",
-                "Continue goes on with it as it was; for another one, type another name.",
-                severity="info",
-                field="name",
-            )
-            return replace(plan, problems=(problem,), earlier=earlier)
+            return with_taken_name(plan, earlier)
         wish = trainer.TrainWish(
             **settings.model_dump(exclude={"name"}),
             microscope=microscope,
@@ -242,10 +200,5 @@ def plan_training(
     except RequestError as error:
         return replace(plan, problems=(error.problem(),))
     except ValidationError as error:
-        problem = Problem("These figures do not make a training.", explain_validation(error))
-        return replace(plan, problems=(problem,))
-    found = tuple(trainer.check_training(wish))
-    plan = replace(plan, problems=found)
-    if any(p.severity == "error" for p in found):
-        return plan
-    return replace(plan, wish=wish, estimate=trainer.estimate_training(wish))
+        return replace(plan, problems=(wrong_figures(error),))
+    return checked(plan, wish, trainer.check_training(wish), lambda: trainer.estimate_training(wish))

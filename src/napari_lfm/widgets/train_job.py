@@ -11,7 +11,7 @@ from napari_lfm.networks.catalogue import list_models, user_model_dir
 from napari_lfm.widgets import train_input
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 
@@ -22,10 +22,12 @@ class TrainingJob:
     ----------
     go_on : bool
         Go on with the training that was begun before, to the wish's minutes.
+    layers : sequence
+        Stacks or pairs of the viewer, where the wish names some.
     """
 
-    def __init__(self, go_on: bool = False) -> None:
-        self.go_on = go_on
+    def __init__(self, go_on: bool = False, layers: Sequence[Any] = ()) -> None:
+        self.go_on, self.layers = go_on, layers
         self.trouble: Problem | None = None
         """What went wrong while the state was saved on Stop."""
         self.installed = False

@@ -5,28 +5,33 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from napari_lfm.core.labelled import spacing_of
-from napari_lfm.core.problems import LfmError, Problem, RequestError, explain_validation
+from napari_lfm.core.problems import LfmError, Problem, RequestError
 from napari_lfm.widgets.preload import import_torch_gently
 from napari_lfm.widgets.resolve_stack import required_stack
-from napari_lfm.widgets.train_input import slug
+from napari_lfm.widgets.train_plans import (
+    FITTING,
+    CommonPlan,
+    MostSteps,
+    begun_plan,
+    checked,
+    earlier_of,
+    nothing_chosen,
+    validation_pause_s,
+    with_id,
+    with_taken_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from napari_lfm.methods.refocus.own_stacks import NamedStack
     from napari_lfm.methods.train_refocus import RefocusWish
-    from napari_lfm.methods.train_refocus_check import RefocusEstimate
-    from napari_lfm.training.events import TrainResult
     from napari_lfm.widgets.state import LayerInfo
 
 Source = Literal["simulated", "layer", "files"]
-
-FITTING = "(the bundled one that fits)"
-NOTHING = ""
-MOST_VALIDATIONS = 20
 
 
 class RefocusSettings(BaseModel):
@@ -47,13 +52,7 @@ class RefocusSettings(BaseModel):
     """The planes of the stack come in falling order: the first is the furthest from the coverslip."""
     patch_px: int = Field(default=256, ge=32, le=2048, json_schema_extra={"advanced": True})
     """Rows and columns of a patch of your own stacks; simulated ones are seen whole."""
-    steps: int | None = Field(
-        default=None,
-        ge=1,
-        le=100_000_000,
-        json_schema_extra={"advanced": True, "none_text": "as many as the minutes allow"},
-    )
-    """End after so many steps, if that is before the minutes are over."""
+    steps: MostSteps = None
     seed: int = Field(default=0, ge=0, le=2**31 - 1, json_schema_extra={"advanced": True})
     """The same seed draws the same specimens and patches."""
 
@@ -94,66 +93,32 @@ class RefocusChoice:
 
 
 @dataclass(frozen=True)
-class EarlierRefocus:
-    """A training that was begun before."""
-
-    wish: RefocusWish
-    result: TrainResult | None
-
-
-@dataclass(frozen=True)
-class RefocusTrainPlan:
-    """A training that is ready to start, or what keeps it from that.
+class RefocusTrainPlan(CommonPlan):
+    """A training of refocusing that is ready to start, or what keeps it from that.
 
     Attributes
     ----------
-    settings : RefocusSettings
-    wish : RefocusWish or None
-        None where it cannot start.
-    stacks : tuple of NamedStack
-        For the wish.
-    problems : tuple of Problem
-    estimate : RefocusEstimate or None
-    model_id : str
-    earlier : EarlierRefocus or None
-        The training that has this name already.
+    settings, wish, layers, problems, estimate, model_id, earlier
+        As in `CommonPlan`; the layers are focal stacks.
     lacks_sizes : bool
         The stack does not say how large its voxels are.
     """
 
     settings: RefocusSettings
     wish: RefocusWish | None = None
-    stacks: tuple[NamedStack, ...] = ()
-    problems: tuple[Problem, ...] = ()
-    estimate: RefocusEstimate | None = None
-    model_id: str = ""
-    earlier: EarlierRefocus | None = None
+    layers: tuple[NamedStack, ...] = ()
     lacks_sizes: bool = False
-
-
-def service() -> Any:
-    """Return the module that trains (worker thread: it brings torch along)."""
-    import_torch_gently()
-    from napari_lfm.methods import train_refocus
-
-    return train_refocus
 
 
 def plan_refocus(choice: RefocusChoice) -> RefocusTrainPlan:
     """Return the training that was chosen, with its estimate (worker thread)."""
-    try:
-        settings = RefocusSettings.model_validate(dict(choice.values))
-    except ValidationError as error:
-        problem = Problem("These figures do not make a training.", explain_validation(error))
-        return RefocusTrainPlan(RefocusSettings(), problems=(problem,))
-    plan = RefocusTrainPlan(settings)
-    missing = _nothing_chosen(choice)
-    if missing is not None:
-        return replace(plan, problems=(missing,))
+    plan = begun_plan(RefocusTrainPlan, RefocusSettings, choice.values, _missing(choice))
+    if plan.problems:
+        return plan
     import_torch_gently()
     try:
-        stacks, sizes = _stacks(choice)
-        plan = replace(plan, stacks=stacks)
+        layers, sizes = _stacks(choice)
+        plan = replace(plan, layers=layers)
         if choice.source != "simulated" and not all(sizes.values()):
             plan = replace(plan, lacks_sizes=True)
             raise RequestError(
@@ -165,18 +130,12 @@ def plan_refocus(choice: RefocusChoice) -> RefocusTrainPlan:
         return replace(plan, wish=None, problems=(*plan.problems, error.problem()))
 
 
-def _nothing_chosen(choice: RefocusChoice) -> Problem | None:
+def _missing(choice: RefocusChoice) -> Problem | None:
+    head = "No stack is chosen."
     if choice.source == "files" and not choice.files:
-        return Problem(
-            "No stack is chosen.", "Drop one or several focal stacks here.", severity="info", field="stacks"
-        )
+        return nothing_chosen(head, "Drop one or several focal stacks here.", "stacks")
     if choice.source == "layer" and choice.layer is None:
-        return Problem(
-            "No stack is chosen.",
-            "Open a focal stack in the viewer and choose its layer.",
-            severity="info",
-            field="stacks",
-        )
+        return nothing_chosen(head, "Open a focal stack in the viewer and choose its layer.", "stacks")
     return None
 
 
@@ -203,8 +162,7 @@ def _stacks(choice: RefocusChoice) -> tuple[tuple[NamedStack, ...], dict[str, fl
 
 
 def _with_wish(plan: RefocusTrainPlan, choice: RefocusChoice, sizes: dict[str, float]) -> RefocusTrainPlan:
-    from napari_lfm.methods.train_jobs import free_id
-    from napari_lfm.methods.train_refocus import make_refocus_wish, usual_id
+    from napari_lfm.methods.train_refocus import make_refocus_wish, recorded_refocus_wish, usual_id
     from napari_lfm.methods.train_refocus_check import check_refocus, estimate_refocus
     from napari_lfm.methods.train_refocus_make import OBJECTIVES
 
@@ -216,7 +174,7 @@ def _with_wish(plan: RefocusTrainPlan, choice: RefocusChoice, sizes: dict[str, f
     values: dict[str, Any] = {
         **optics,
         "stacks": choice.files if choice.source == "files" else (),
-        "layers": tuple(stack.name for stack in plan.stacks),
+        "layers": tuple(stack.name for stack in plan.layers),
         "reverse": s.reverse,
         "adversarial": s.adversarial,
         "minutes": s.minutes,
@@ -224,10 +182,9 @@ def _with_wish(plan: RefocusTrainPlan, choice: RefocusChoice, sizes: dict[str, f
         "seed": s.seed,
         "device": choice.device,
         "title": s.name.strip(),
-        # the slices are to be seen a few times, also in a short training
         "tuning": {
             "patch_px": s.patch_px,
-            "validate_every_s": min(240.0, max(10.0, 60 * s.minutes / MOST_VALIDATIONS)),
+            "validate_every_s": validation_pause_s(s.minutes, 240.0),
             **(choice.tuning or {}),
         },
     }
@@ -237,63 +194,11 @@ def _with_wish(plan: RefocusTrainPlan, choice: RefocusChoice, sizes: dict[str, f
         values |= {"range_um": s.range_um}
         if not own:
             values["step_um"] = s.range_um / 20
-    wish: RefocusWish = make_refocus_wish(values)
-    name = slug(s.name) or free_id(usual_id(wish))
-    wish = wish.model_copy(update={"id": name})
-    plan = replace(plan, model_id=name)
-    earlier = earlier_refocus(name)
+    wish: RefocusWish = with_id(make_refocus_wish(values), s.name, usual_id)
+    plan = replace(plan, model_id=wish.id)
+    earlier = earlier_of(wish.id, lambda folder: make_refocus_wish(recorded_refocus_wish(folder)))
     if earlier is not None:
-        return replace(plan, **_earlier_parts(earlier, plan))
-    problems = check_refocus(wish, plan.stacks)
-    plan = replace(plan, problems=tuple(problems))
-    if any(p.severity == "error" for p in problems):
-        return plan
-    return replace(plan, wish=wish, estimate=estimate_refocus(wish, plan.stacks))
-
-
-def _earlier_parts(earlier: EarlierRefocus, plan: RefocusTrainPlan) -> dict[str, Any]:
-    """Return what a plan says where there is a training of this name already."""
-    name = plan.model_id
-    lacking = set(earlier.wish.layers) - {stack.name for stack in plan.stacks}
-    if lacking:
-        need = ", ".join(f"'{n}'" for n in sorted(lacking))
-        problem = Problem(
-            f"There is a training '{name}' already, on the layer {need}, which is not chosen here.",
-            "Choose it to go on, or type another name.",
-            severity="warning",
-            field="name",
-        )
-        return {"problems": (problem,)}
-    problem = Problem(
-        f"There is a training '{name}' already.",
-        "Continue goes on with it as it was; for another one, type another name.",
-        severity="info",
-        field="name",
-    )
-    return {"problems": (problem,), "earlier": earlier}
-
-
-def earlier_refocus(name: str) -> EarlierRefocus | None:
-    """Return the training of this name, None where there is none (worker thread).
-
-    Raises
-    ------
-    RequestError
-        If there is one that cannot be read, or of another network.
-    """
-    from napari_lfm.methods.train_jobs import RECORD, training_folder
-    from napari_lfm.methods.train_refocus import make_refocus_wish, recorded_refocus_wish
-    from napari_lfm.training.checkpoint import LAST
-    from napari_lfm.training.outcome import read_result
-
-    folder = training_folder(name)
-    if not (folder / RECORD).is_file():
-        return None
-    try:
-        wish = make_refocus_wish(recorded_refocus_wish(folder)).model_copy(update={"id": name})
-        return EarlierRefocus(wish, read_result(folder) if (folder / LAST).is_file() else None)
-    except LfmError:
-        raise RequestError(
-            f"There is a training '{name}' already, of another network or not readable.",
-            "Type another name.",
-        ) from None
+        missing = "on the layer {}, which is not chosen here"
+        return with_taken_name(plan, earlier, missing, "Choose it to go on")
+    layers = plan.layers
+    return checked(plan, wish, check_refocus(wish, layers), lambda: estimate_refocus(wish, layers))

@@ -11,6 +11,8 @@ from napari_lfm.widgets.texts import coloured
 from napari_lfm.widgets.train_input import SPECIMEN_TEXTS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from napari_lfm.core.events import Progress
     from napari_lfm.optics.microscope import Microscope
     from napari_lfm.training.events import TrainResult
@@ -48,6 +50,22 @@ def estimate_html(plan: TrainPlan, microscope: Microscope) -> str:
         f"<b>In figures:</b> {' '.join(map(html.escape, estimate.sentences))}",
     ]
     return "<br>".join(lines)
+
+
+def readable(sentence: str) -> str:
+    """Return a sentence of an estimate with proper signs, as rich text."""
+    text = html.escape(sentence).replace(" um", f" {MICROMETRES}").replace(" x ", f" {_TIMES} ")
+    return text.replace("+-", "\N{PLUS-MINUS SIGN}")
+
+
+def model_words(model_id: str) -> str:
+    """Return what a training on stacks gives."""
+    return f"the model <i>{html.escape(model_id)}</i> in the list of models"
+
+
+def titled_lines(lines: Mapping[str, str]) -> str:
+    """Return rich texts below each other, each behind its title."""
+    return "<br>".join(f"<b>{title}:</b> {text}" for title, text in lines.items())
 
 
 def progress_words(last: Progress, course: Course) -> str:

@@ -5,13 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from napari_lfm.core.labelled import labelled, origin_of, spacing_of
-from napari_lfm.core.problems import LfmError, Problem, RequestError, explain_validation
+from napari_lfm.core.problems import LfmError, Problem
 from napari_lfm.widgets.preload import import_torch_gently
 from napari_lfm.widgets.resolve_stack import required_stack, unknown_sizes
-from napari_lfm.widgets.train_input import slug
+from napari_lfm.widgets.train_plans import (
+    FITTING,
+    CommonPlan,
+    MostSteps,
+    begun_plan,
+    checked,
+    earlier_of,
+    nothing_chosen,
+    validation_pause_s,
+    with_id,
+    with_taken_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,16 +31,12 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from napari_lfm.methods.train_wfcon import NamedPair, WfconWish
-    from napari_lfm.methods.wfcon_check import WfconEstimate
     from napari_lfm.methods.wfcon_survey import Survey
-    from napari_lfm.training.events import TrainResult
     from napari_lfm.widgets.state import LayerInfo
 
 Source = Literal["folder", "layers", "tissue"]
 Triple = tuple[float, float, float]
 
-FITTING = "(the bundled one that fits)"
-NOTHING = ""
 _SIDES = ("widefield", "confocal", "input", "target")
 
 
@@ -50,13 +57,7 @@ class WfconSettings(BaseModel):
     """Planes of a patch to train on."""
     patch_px: int = Field(default=128, ge=16, le=2048, json_schema_extra={"advanced": True})
     """Rows and columns of a patch."""
-    steps: int | None = Field(
-        default=None,
-        ge=1,
-        le=100_000_000,
-        json_schema_extra={"advanced": True, "none_text": "as many as the minutes allow"},
-    )
-    """End after so many steps, if that is before the minutes are over."""
+    steps: MostSteps = None
     seed: int = Field(default=0, ge=0, le=2**31 - 1, json_schema_extra={"advanced": True})
     """The same seed draws the same patches, and sets the same pairs aside."""
 
@@ -107,52 +108,24 @@ class WfconChoice:
 
 
 @dataclass(frozen=True)
-class EarlierWfcon:
-    """A training that was begun before."""
-
-    wish: WfconWish
-    result: TrainResult | None
-
-
-@dataclass(frozen=True)
-class WfconTrainPlan:
-    """A training that is ready to start, or what keeps it from that.
+class WfconTrainPlan(CommonPlan):
+    """A training of WFCON-Net that is ready to start, or what keeps it from that.
 
     Attributes
     ----------
-    settings : WfconSettings
-    wish : WfconWish or None
-        None where it cannot start.
-    layers : tuple of NamedPair
-        For the wish.
+    settings, wish, layers, problems, estimate, model_id, earlier
+        As in `CommonPlan`; the layers are pairs.
     survey : Survey or None
-    problems : tuple of Problem
-    estimate : WfconEstimate or None
-    model_id : str
-    earlier : EarlierWfcon or None
-        The training that has this name already.
     """
 
     settings: WfconSettings
     wish: WfconWish | None = None
     layers: tuple[NamedPair, ...] = ()
     survey: Survey | None = None
-    problems: tuple[Problem, ...] = ()
-    estimate: WfconEstimate | None = None
-    model_id: str = ""
-    earlier: EarlierWfcon | None = None
 
 
 class Forgotten(Exception):
     """Nobody waits for the plan any more."""
-
-
-def service() -> Any:
-    """Return the module that trains (worker thread: it brings torch along)."""
-    import_torch_gently()
-    from napari_lfm.methods import train_wfcon
-
-    return train_wfcon
 
 
 def pairs_root(path: Path) -> Path:
@@ -170,15 +143,9 @@ def plan_wfcon(choice: WfconChoice, forgotten: Callable[[], bool] = lambda: Fals
     forgotten : callable
         Whether nobody waits for it any more; then `Forgotten` is raised soon.
     """
-    try:
-        settings = WfconSettings.model_validate(dict(choice.values))
-    except ValidationError as error:
-        problem = Problem("These figures do not make a training.", explain_validation(error))
-        return WfconTrainPlan(WfconSettings(), problems=(problem,))
-    plan = WfconTrainPlan(settings)
-    missing = _nothing_chosen(choice.pairs)
-    if missing is not None:
-        return replace(plan, problems=(missing,))
+    plan = begun_plan(WfconTrainPlan, WfconSettings, choice.values, _missing(choice.pairs))
+    if plan.problems:
+        return plan
     import_torch_gently()
     try:
         plan = _with_survey(plan, choice.pairs, forgotten)
@@ -187,21 +154,13 @@ def plan_wfcon(choice: WfconChoice, forgotten: Callable[[], bool] = lambda: Fals
         return replace(plan, wish=None, problems=(*plan.problems, error.problem()))
 
 
-def _nothing_chosen(pairs: PairsInput) -> Problem | None:
+def _missing(pairs: PairsInput) -> Problem | None:
     if pairs.source == "folder" and not pairs.folder:
-        return Problem(
-            "No folder of pairs is chosen.",
-            "Drop one here that holds the folders 'widefield' and 'confocal', with equal names in both.",
-            severity="info",
-            field="pairs",
-        )
+        remedy = "Drop one here that holds the folders 'widefield' and 'confocal', with equal names in both."
+        return nothing_chosen("No folder of pairs is chosen.", remedy, "pairs")
     if pairs.source == "layers" and not pairs.layers:
-        return Problem(
-            "No pair is chosen.",
-            "Choose a wide-field layer and its confocal one, and press 'Add pair'.",
-            severity="info",
-            field="pairs",
-        )
+        remedy = "Choose a wide-field layer and its confocal one, and press 'Add pair'."
+        return nothing_chosen("No pair is chosen.", remedy, "pairs")
     return None
 
 
@@ -258,8 +217,7 @@ def _sized(image: xr.DataArray, voxel_um: Triple | None) -> xr.DataArray:
 
 
 def _with_wish(plan: WfconTrainPlan, choice: WfconChoice) -> WfconTrainPlan:
-    from napari_lfm.methods.train_jobs import free_id
-    from napari_lfm.methods.train_wfcon import make_wfcon_wish, usual_id
+    from napari_lfm.methods.train_wfcon import make_wfcon_wish, recorded_wfcon_wish, usual_id
     from napari_lfm.methods.wfcon_check import best_start, check_wfcon, estimate_wfcon
     from napari_lfm.simulation.thick_tissue import TissueSettings
 
@@ -286,67 +244,13 @@ def _with_wish(plan: WfconTrainPlan, choice: WfconChoice) -> WfconTrainPlan:
         "title": s.name.strip(),
         "tuning": {
             "patch": (s.patch_planes, s.patch_px, s.patch_px),
-            # the slices are to be seen a few times, also in a short training
-            "validate_every_s": min(120.0, max(10.0, 60 * s.minutes / 20)),
+            "validate_every_s": validation_pause_s(s.minutes, 120.0),
         },
     }
-    wish: WfconWish = make_wfcon_wish(values)
-    name = slug(s.name) or free_id(usual_id(wish))
-    wish = wish.model_copy(update={"id": name})
-    plan = replace(plan, model_id=name)
-    earlier = earlier_wfcon(name)
+    wish: WfconWish = with_id(make_wfcon_wish(values), s.name, usual_id)
+    plan = replace(plan, model_id=wish.id)
+    earlier = earlier_of(wish.id, lambda folder: make_wfcon_wish(recorded_wfcon_wish(folder)))
     if earlier is not None:
-        return replace(plan, **_earlier_parts(earlier, plan))
-    problems = check_wfcon(wish, survey)
-    plan = replace(plan, problems=tuple(problems))
-    if any(p.severity == "error" for p in problems):
-        return plan
-    return replace(plan, wish=wish, estimate=estimate_wfcon(wish, survey))
-
-
-def _earlier_parts(earlier: EarlierWfcon, plan: WfconTrainPlan) -> dict[str, Any]:
-    """Return what a plan says where there is a training of this name already."""
-    name, wanted = plan.model_id, set(earlier.wish.layers)
-    lacking = wanted - {pair.name for pair in plan.layers}
-    if lacking:
-        need = ", ".join(f"'{n}'" for n in sorted(lacking))
-        problem = Problem(
-            f"There is a training '{name}' already, on pairs of layers: {need} missing here.",
-            "Add these pairs again to go on with it, or type another name.",
-            severity="warning",
-            field="name",
-        )
-        return {"problems": (problem,)}
-    problem = Problem(
-        f"There is a training '{name}' already.",
-        "Continue goes on with it as it was; for another one, type another name.",
-        severity="info",
-        field="name",
-    )
-    return {"problems": (problem,), "earlier": earlier}
-
-
-def earlier_wfcon(name: str) -> EarlierWfcon | None:
-    """Return the training of this name, None where there is none (worker thread).
-
-    Raises
-    ------
-    RequestError
-        If there is one that cannot be read, or of another network.
-    """
-    from napari_lfm.methods.train_jobs import RECORD, training_folder
-    from napari_lfm.methods.train_wfcon import make_wfcon_wish, recorded_wfcon_wish
-    from napari_lfm.training.checkpoint import LAST
-    from napari_lfm.training.outcome import read_result
-
-    folder = training_folder(name)
-    if not (folder / RECORD).is_file():
-        return None
-    try:
-        wish = make_wfcon_wish(recorded_wfcon_wish(folder)).model_copy(update={"id": name})
-        return EarlierWfcon(wish, read_result(folder) if (folder / LAST).is_file() else None)
-    except LfmError:
-        raise RequestError(
-            f"There is a training '{name}' already, of another network or not readable.",
-            "Type another name.",
-        ) from None
+        missing = "on pairs of layers: {} missing here"
+        return with_taken_name(plan, earlier, missing, "Add these pairs again to go on with it")
+    return checked(plan, wish, check_wfcon(wish, survey), lambda: estimate_wfcon(wish, survey))

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from napari_lfm.widgets.session import bare, layer_info
-from napari_lfm.widgets.stack_input import place_as_its_file, stack_layers
+from napari_lfm.widgets.stack_input import place_as_its_file
+from napari_lfm.widgets.train_stacks import layer_mark, named_stacks
 from napari_lfm.widgets.train_wfcon_input import PairsInput, Source, pairs_root
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class PairsControl:
 
     def add(self) -> None:
         """Add the two layers that are chosen as a pair."""
-        layers = {layer.name: bare(layer) for layer in self._stacks()}
+        layers = named_stacks(self.session)
         wide = layers.get(self.view.wide_combo.currentText())
         confocal = layers.get(self.view.confocal_combo.currentText())
         if wide is None or confocal is None or wide is confocal:
@@ -83,7 +84,7 @@ class PairsControl:
         kept = [(w, c) for w, c in self.pairs if w in here and c in here]
         lost = len(kept) < len(self.pairs)
         self.pairs = kept
-        names = [layer.name for layer in self._stacks()]
+        names = list(named_stacks(self.session))
         wide, confocal = self._suggestion(names)
         self.view.show_layers(names, wide, confocal)
         self.view.show_pairs([(w.name, c.name) for w, c in self.pairs])
@@ -103,16 +104,9 @@ class PairsControl:
 
     def circumstances(self) -> tuple[Any, ...]:
         """Return all about the choice that a plan depends on, to compare."""
-        layers = tuple(
-            (layer.name, id(layer.data), tuple(layer.scale), tuple(layer.translate), layer.axis_labels)
-            for pair in self.pairs
-            for layer in pair
-            if self.source == "layers"
-        )
+        pairs = self.pairs if self.source == "layers" else []
+        layers = tuple(layer_mark(layer) for pair in pairs for layer in pair)
         return self.source, self.folder, layers, self.view.voxel_um, self.view.register_box.isChecked()
-
-    def _stacks(self) -> list[Image]:
-        return [layer for layer in stack_layers(self.session.images()) if layer.ndim >= 3]
 
     def _suggestion(self, names: Sequence[str]) -> tuple[str, str]:
         """Return the layers that are most likely the next pair: what is chosen, else by their names."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from napari_lfm.widgets.fields import MICROMETRES
 from napari_lfm.widgets.texts import coloured
+from napari_lfm.widgets.train_texts import model_words, readable, titled_lines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,19 +24,19 @@ def wfcon_html(plan: WfconTrainPlan) -> str:
     estimate, wish = plan.estimate, plan.wish
     if estimate is None or wish is None:
         return ""
-    first, *rest = (_readable(sentence) for sentence in estimate.sentences)
+    first, *rest = (readable(sentence) for sentence in estimate.sentences)
     losses = "absolute difference" + (" and a discriminator" if wish.adversarial else "")
     start = f"the weights of <i>{html.escape(wish.start_from)}</i>" if wish.start_from else "random weights"
-    lines = [f"<b>Pairs:</b> {first}"]
     if not wish.is_simulated:
-        how = "every pair is registered first" if wish.register_pairs else "taken as they lie"
-        lines[0] += f" They are {how}." if not wish.register_pairs else f" {how[0].upper()}{how[1:]}."
-    lines += [
-        f"<b>You get:</b> the model <i>{html.escape(plan.model_id)}</i> in the list of models",
-        f"<b>It learns:</b> from {start}, by {losses}",
-        f"<b>In figures:</b> {' '.join(rest)}",
-    ]
-    return "<br>".join(lines)
+        first += " Every pair is registered first." if wish.register_pairs else " They are taken as they lie."
+    return titled_lines(
+        {
+            "Pairs": first,
+            "You get": model_words(plan.model_id),
+            "It learns": f"from {start}, by {losses}",
+            "In figures": " ".join(rest),
+        }
+    )
 
 
 def registered_html(shifts: Mapping[str, Triple]) -> str:
@@ -60,10 +61,5 @@ def left_out_html(reasons: Mapping[str, str]) -> str:
     count = len(reasons)
     head = f"{count} pair{'s are' if count > 1 else ' is'} left out:"
     lines = [coloured(html.escape(head), "warning")]
-    lines += [f"<b>{html.escape(name)}</b>: {_readable(reason)}" for name, reason in reasons.items()]
+    lines += [f"<b>{html.escape(name)}</b>: {readable(reason)}" for name, reason in reasons.items()]
     return "<br>".join(lines)
-
-
-def _readable(sentence: str) -> str:
-    text = html.escape(sentence)
-    return text.replace(" um", f" {MICROMETRES}").replace(" x ", f" {_TIMES} ")
