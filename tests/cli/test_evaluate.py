@@ -137,7 +137,7 @@ def test_align_resolution_and_profile_with_a_truth(shell: Shell, stack: Path, tm
     assert "fwhm_gauss_um" in found["truth_profile"]
     names = {p.name for p in (tmp_path / "plots").iterdir()}
     keys = ("fsc-truth", "fsc-single", "spectra", "decorrelation", "profile")
-    assert names == {f"{key}{suffix}" for key in keys for suffix in (".svg", ".csv")}
+    assert names == {f"{key}{suffix}" for key in keys for suffix in (".svg", ".csv")} | {"measures.csv"}
     assert len(found["plots"]) == len(names)
     text = shell("evaluate", other, stack, "--align", "--profile", "12,20,20:12,20,40").out
     assert "constant" in text

@@ -49,7 +49,7 @@ def test_alone(stack: xr.DataArray, tmp_path: Path) -> None:
     text = as_text(found)
     assert "Decorrelation" in text and "FWHM" in text
     files = write_charts(found, tmp_path / "new" / "folder")
-    assert len(files) == 8
+    assert len(files) == 9
     assert sorted(p.name for p in (tmp_path / "new" / "folder").iterdir()) == sorted(p.name for p in files)
 
 

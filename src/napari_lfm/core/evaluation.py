@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from napari_lfm.core.axis_curves import AxisCurve
 
 MEASURES = {
-    "fsc_truth": "Correlation with the truth (0.378)",
-    "fsc_pair": "Correlation of two images (1/7)",
-    "fsc_single": "Correlation of one image, split (1/7)",
+    "fsc_truth": "FSC with truth (0.378)",
+    "fsc_pair": "FSC, two images (1/7)",
+    "fsc_single": "FSC, image split (1/7)",
     "decorrelation": "Decorrelation",
-    "noise_floor": "Spectrum meets the noise",
+    "noise_floor": "Noise floor",
 }
 """Measures of resolution and what people read."""
 
@@ -205,6 +205,9 @@ def evaluate(
         notes += _notes(image, own)
     profiles: list[LineProfile | None] = [None, None]
     if profile_um is not None:
+        if shift is not None:  # the line was drawn where the image was
+            moves = list(shift.values())
+            profile_um = tuple([p + m for p, m in zip(end, moves, strict=False)] for end in profile_um)  # type: ignore[assignment]
         profiles = [None if i is None else profile_between(i, *profile_um) for i in (image, reference)]
     tell(1.0)
     return Evaluation(voxel, scores, shift, pair, own, truth_own, profiles[0], profiles[1], tuple(notes))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from typing import TYPE_CHECKING
 
 from napari_lfm.core.charts import Chart, Line, to_csv, to_svg
 from napari_lfm.core.evaluation import MEASURES
+from napari_lfm.core.metrics import SCORES
 from napari_lfm.core.shell_correlation import AGAINST_TRUTH, ONE_SEVENTH
 
 if TYPE_CHECKING:
@@ -20,7 +23,8 @@ COLOURS = {"z": "#e8871e", "y": "#3fa860", "x": "#3d9be0"}
 """Told apart on dark and light ground, and by most colour-blind eyes."""
 
 PROFILE_COLOUR, TRUTH_COLOUR = "#3d9be0", "#e8871e"
-MICROMETRES = "\N{MICRO SIGN}m"
+MICROMETRES = "\N{GREEK SMALL LETTER MU}m"
+LEAST_R2 = 0.8  # of a profile that is a Gaussian
 AT_NYQUIST = "*"
 """Marks a resolution that the voxels limit."""
 
@@ -92,11 +96,43 @@ def write_charts(found: Evaluation, folder: Path) -> list[Path]:
     for chart in charts_of(found):
         for suffix, text in ((".svg", to_svg(chart)), (".csv", to_csv(chart))):
             path = folder / f"{chart.key}{suffix}"
-            part = path.with_name(f".{path.name}.part")
-            part.write_text(text, encoding="utf-8")
-            part.replace(path)
-            out.append(path)
+            out.append(_write(path, text))
+    out.append(_write(folder / "measures.csv", measures_csv(found)))
     return out
+
+
+def measures_csv(found: Evaluation) -> str:
+    """Return every figure as a table: measure, unit, and a column for each axis or one for all."""
+    axes = list(found.voxel_um)
+    table: list[list[object]] = [["image", "measure", "unit", *axes, "all axes"]]
+    blank = [""] * len(axes)
+    for key in SCORES if found.scores is not None else ():
+        assert found.scores is not None
+        table.append(["image", key, "dB" if key == "psnr_db" else "", *blank, f"{found.scores[key]:.6g}"])
+    if found.shift_um is not None:
+        table.append(
+            ["image", "shift to the truth", "um", *(f"{s:.4g}" for s in found.shift_um.values()), ""]
+        )
+    for name, curves in (("image", found.curves()), ("truth", found.truth_curves())):
+        for title, cells in resolution_rows(curves):
+            table.append([name, f"resolution: {title}", "um", *(cells[a] for a in axes), ""])
+    for name, one in (("image", found.profile), ("truth", found.truth_profile)):
+        for title, width in (
+            ("FWHM, Gaussian fit", one and one.fwhm_gauss_um),
+            ("FWHM, half-maximum crossing", one and one.fwhm_crossing_um),
+        ):
+            if width is not None:
+                table.append([name, title, "um", *blank, f"{width:.4g}"])
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(table)
+    return out.getvalue()
+
+
+def _write(path: Path, text: str) -> Path:
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+    return path
 
 
 def resolution_rows(curves: Mapping[str, Sequence[AxisCurve]]) -> list[tuple[str, dict[str, str]]]:
@@ -104,7 +140,14 @@ def resolution_rows(curves: Mapping[str, Sequence[AxisCurve]]) -> list[tuple[str
 
     ``*`` marks what the voxels limit, ``-`` what is not resolved.
     """
-    return [(MEASURES[key], {c.axis: resolution_text(c) for c in found}) for key, found in curves.items()]
+    return [
+        # of a plane it is rings that are correlated
+        (
+            MEASURES[key].replace("FSC", "FSC" if len(found) > 2 else "FRC"),
+            {c.axis: resolution_text(c) for c in found},
+        )
+        for key, found in curves.items()
+    ]
 
 
 def resolution_text(curve: AxisCurve) -> str:
@@ -141,7 +184,7 @@ def width_text(profile: LineProfile, unit: str = MICROMETRES) -> str:
     """Return the widths of a profile in words."""
     parts = []
     if profile.fwhm_gauss_um is not None and profile.fit_r2 is not None:
-        doubt = "" if profile.fit_r2 >= 0.8 else ": no Gaussian, do not trust it"
+        doubt = "" if profile.fit_r2 >= LEAST_R2 else ": no Gaussian, do not trust it"
         parts.append(
             f"FWHM {profile.fwhm_gauss_um:.3g} {unit} (Gaussian fit, r2 {profile.fit_r2:.2f}{doubt})"
         )
@@ -176,7 +219,8 @@ def _lines(curves: Sequence[AxisCurve], prefix: str = "", dashed: bool = False) 
 
 def _profile_lines(profile: LineProfile, name: str, colour: str) -> list[Line]:
     lines = [Line(name, profile.distance_um, profile.values, colour)]
-    if profile.fit is not None and profile.fwhm_gauss_um is not None:
+    good = profile.fit_r2 is not None and profile.fit_r2 >= LEAST_R2
+    if good and profile.fit is not None and profile.fwhm_gauss_um is not None:
         text = f"{name}, fit: FWHM {profile.fwhm_gauss_um:.3g} {MICROMETRES}"
         lines.append(Line(text, profile.distance_um, profile.fit, colour, dashed=True))
     return lines

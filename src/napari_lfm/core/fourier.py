@@ -156,9 +156,8 @@ def spectrum_of(
         raise RequestError(f"{what} is constant in its middle: there is no resolution to measure.")
     data -= data.mean(dtype=np.float64)
     for axis, n in enumerate(data.shape):
-        data *= (
-            _window(n, taper if n > _SHORT else 1.0).astype(np.float32).reshape([-1 if k == axis else 1 for k in range(data.ndim)])
-        )
+        window = _window(n, taper if n > _SHORT else 1.0).astype(np.float32)
+        data *= window.reshape([-1 if k == axis else 1 for k in range(data.ndim)])
     data -= data.mean(dtype=np.float64)
     sizes = tuple(float(v) for v in voxel_um)[-data.ndim :]
     return Spectrum(fft.rfftn(data), data.shape, sizes, AXES[-data.ndim :])
