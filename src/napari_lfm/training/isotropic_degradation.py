@@ -99,9 +99,13 @@ class Degradation:
         Tensor, shape (B, C, rows, columns), float32
             For ``csbdeep`` the columns are cropped to what the factor divides.
         """
-        slices = slices.float()
-        if self.profile == "csbdeep":
-            return self._published(slices, generator)
+        # a validation runs under autocast: counts do not survive it
+        with torch.autocast(slices.device.type, enabled=False):
+            if self.profile == "csbdeep":
+                return self._published(slices.float(), generator)
+            return self._modern(slices.float(), generator)
+
+    def _modern(self, slices: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         blurred = blur(slices, self.kernel)
         out = []
         for one in blurred:  # each starts at a plane of its own
