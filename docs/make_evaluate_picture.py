@@ -62,6 +62,8 @@ def main() -> None:
     wait(lambda: not c.busy, 300)
     pause(1.0)
     viewer.screenshot(str(given.out / "evaluate.png"), canvas_only=False, flash=False)
+    viewer.dims.order = (0, 1, 2)
+    viewer.dims.set_current_step(0, values.shape[0] // 2)
     panel.view.difference_box.setChecked(True)
     c.beside.show_beside()
     wait(lambda: not c.busy, 300)

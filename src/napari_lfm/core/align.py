@@ -12,7 +12,7 @@ from napari_lfm.core.fourier import LEAST_SAMPLES, checked, middle
 from napari_lfm.core.problems import RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 UPSAMPLING = 20
 """Shifts are found to one part in this of a voxel."""
@@ -46,7 +46,10 @@ class Alignment:
 
 
 def find_shift(
-    image: npt.ArrayLike, reference: npt.ArrayLike, upsampling: int = UPSAMPLING
+    image: npt.ArrayLike,
+    reference: npt.ArrayLike,
+    upsampling: int = UPSAMPLING,
+    on_step: Callable[[float], None] | None = None,
 ) -> tuple[float, ...]:
     """Return the shift (voxels) that brings an image onto a reference of the same shape.
 
@@ -59,6 +62,8 @@ def find_shift(
     image, reference : array, shape (z, y, x) or (y, x)
     upsampling : int
         Parts of a voxel.
+    on_step : callable, optional
+        Called with the share that is done; an exception in it ends the computation.
     """
     from skimage.registration import phase_cross_correlation
 
@@ -68,6 +73,8 @@ def find_shift(
     fixed = _prepared(b[part], window)
     total = np.zeros(a.ndim)
     for turn in range(3):
+        if on_step is not None:
+            on_step(turn / 3)
         whole = np.rint(total).astype(int)
         moved = _prepared(_rolled(a, whole)[part], window)
         rest, _, _ = phase_cross_correlation(  # type: ignore[no-untyped-call]
@@ -83,6 +90,7 @@ def align(
     voxel_um: Sequence[float],
     *,
     upsampling: int = UPSAMPLING,
+    on_step: Callable[[float], None] | None = None,
 ) -> Alignment:
     """Move an image onto a reference by a fraction of a voxel, and cut both to what they share.
 
@@ -94,6 +102,8 @@ def align(
         Of every axis, micrometres.
     upsampling : int
         Shifts are found to one part in this of a voxel.
+    on_step : callable, optional
+        Called with the share that is done; an exception in it ends the computation.
 
     Raises
     ------
@@ -110,7 +120,9 @@ def align(
             f"The two images have shapes {a.shape} and {b.shape}.", "Bring them onto one grid first."
         )
     sizes = tuple(float(v) for v in voxel_um)[-a.ndim :]
-    shift = find_shift(a, b, upsampling)
+    tell = on_step or (lambda share: None)
+    shift = find_shift(a, b, upsampling, lambda share: tell(0.7 * share))
+    tell(0.7)
     part = []
     for s, n in zip(shift, a.shape, strict=True):
         start, stop = max(0, int(np.ceil(s - 1e-6))), min(n, n + int(np.floor(s + 1e-6)))

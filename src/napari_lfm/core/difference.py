@@ -68,7 +68,8 @@ def difference(
     tell(0.3)
     a, b = np.asarray(image.values, np.float32), np.asarray(reference.values, np.float32)
     if aligned:
-        moved = align(a, b, list(voxel_um_of(reference).values()))
+        sizes = list(voxel_um_of(reference).values())
+        moved = align(a, b, sizes, on_step=lambda share: tell(0.3 + 0.5 * share))
         a, b, reference = moved.image, moved.reference, reference[moved.part]
     tell(0.8)
     if not (np.isfinite(a).all() and np.isfinite(b).all()):

@@ -76,7 +76,7 @@ class Evaluation:
     pair : ShellCorrelation, optional
         With the truth, cut at `AGAINST_TRUTH`.
     own, truth_own : OwnMeasures, optional
-        Of the image and of the truth.
+        Of the image and of the truth, each on its own grid, before any resampling.
     profile, truth_profile : LineProfile, optional
     notes : tuple of str
         How far to believe it, one sentence each.
@@ -168,17 +168,19 @@ def evaluate(
     tell = on_step or (lambda share: None)
     tell(0.0)
     image = one_image(image, "The image")
+    # resampling relates the noise of neighbours: by itself an image is measured as it is
+    raw, raw_truth = image, None
     notes: list[str] = []
     reference: xr.DataArray | None = None
     inputs = reference_input
     scores = shift = None
     scored: xr.DataArray | None = None
     if truth is not None:
-        whole = one_image(truth, "The truth")
+        whole = raw_truth = one_image(truth, "The truth")
         span = data_range if data_range is not None else float(np.ptp(np.asarray(whole.values)))
         image, reference = resample_onto(image, whole)
         if aligned:
-            image, reference, shift = _moved(image, reference)
+            image, reference, shift = _moved(image, reference, lambda share: tell(0.15 * share))
             if inputs is not None:
                 inputs = _moved(*resample_onto(one_image(inputs, "The input"), whole))[0]
         scored = reference
@@ -190,19 +192,19 @@ def evaluate(
     tell(0.2)
     pair = own = truth_own = None
     if resolution:
-        sizes = list(voxel.values())
         parts = 2 if reference is None else 3
-        own = own_measures(image.values, sizes, _part(tell, 0, parts))
-        if reference is not None:
+        own = own_measures(raw.values, list(voxel_um_of(raw).values()), _part(tell, 0, parts))
+        if reference is not None and raw_truth is not None:
             pair = shell_correlation(
                 image.values,
                 reference.values,
-                sizes,
+                list(voxel.values()),
                 threshold=AGAINST_TRUTH,
                 on_step=_part(tell, 1, parts),
             )
-            truth_own = own_measures(reference.values, sizes, _part(tell, 2, parts))
-        notes += _notes(image, own)
+            sizes = list(voxel_um_of(raw_truth).values())
+            truth_own = own_measures(raw_truth.values, sizes, _part(tell, 2, parts))
+        notes += _notes(raw, own)
     profiles: list[LineProfile | None] = [None, None]
     if profile_um is not None:
         if shift is not None:  # the line was drawn where the image was
@@ -247,10 +249,10 @@ def profile_between(image: xr.DataArray, start: Sequence[float], end: Sequence[f
 
 
 def _moved(
-    image: xr.DataArray, reference: xr.DataArray
+    image: xr.DataArray, reference: xr.DataArray, on_step: Callable[[float], None] | None = None
 ) -> tuple[xr.DataArray, xr.DataArray, dict[str, float]]:
     voxel = voxel_um_of(reference)
-    found = align(image.values, reference.values, list(voxel.values()))
+    found = align(image.values, reference.values, list(voxel.values()), on_step=on_step)
     part = reference[found.part]
     shift = dict(zip(voxel, found.shift_um, strict=True))
     return part.copy(data=found.image), part.copy(data=found.reference), shift
