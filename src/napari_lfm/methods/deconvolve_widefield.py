@@ -13,7 +13,6 @@ from napari_lfm.core.events import Event, Preview, Progress, Result
 from napari_lfm.core.problems import Estimate, Problem, RequestError, raise_for
 from napari_lfm.methods.widefield.frames import (
     DIMS,
-    Noise,
     check_stack_pixels,
     frame_of,
     place_of,
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
+    from napari_lfm.core.noise import Noise
     from napari_lfm.methods.base import InputKind, Request
     from napari_lfm.methods.widefield.solver import RichardsonLucy, State
     from napari_lfm.optics.stack_blur import StackBlur

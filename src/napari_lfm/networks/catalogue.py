@@ -23,6 +23,10 @@ ARCHITECTURES: dict[str, str] = {
     "refocus": "napari_lfm.networks.refocus:RefocusNet",
     "refocus-paper": "napari_lfm.networks.refocus_paper:RefocusPaperNet",
     "wfcon": "napari_lfm.networks.wfcon:WfconNet",
+    "isotropic": "napari_lfm.networks.isotropic:IsotropicNet",
+    "isotropic-csbdeep": "napari_lfm.networks.isotropic_paper:CareNet",
+    "isotropic-isonet1": "napari_lfm.networks.isotropic_paper:IsoNet1",
+    "isotropic-isonet2": "napari_lfm.networks.isotropic_paper:IsoNet2",
 }
 """Name in a card -> module and class of the network."""
 

@@ -147,7 +147,8 @@ class IsotropicTask(BaseTask):
             out: torch.Tensor = network(image[None].to(device))[0, : len(image)].float().cpu()
             return out
 
-        found, before, images = [], [], {}
+        found, before = [], []
+        images: dict[str, torch.Tensor] = {}
         for given, wanted in self._held:
             made = restored(given)
             found.append(float((made - wanted).square().mean()))

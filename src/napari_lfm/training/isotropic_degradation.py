@@ -82,7 +82,7 @@ class Degradation:
     @property
     def halo_px(self) -> int:
         """Pixels beyond either end of the last axis that a degraded slice depends on."""
-        return self.kernel.shape[1] // 2 + math.ceil(self.factor)
+        return int(self.kernel.shape[1]) // 2 + math.ceil(self.factor)
 
     def __call__(self, slices: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Degrade slices.
@@ -246,4 +246,5 @@ def blur(
     else:
         # convolution turns the kernel over, torch's does not
         out = functional.conv2d(flat, weight.flip(0, 1)[None, None])
-    return out.reshape(b, c, rows, columns)
+    result: torch.Tensor = out.reshape(b, c, rows, columns)
+    return result
