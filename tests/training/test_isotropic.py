@@ -103,6 +103,10 @@ def test_published_order() -> None:
     wanted = zoom(zoom(wanted, (1, 1 / 4), order=0), (1, 4), order=1)
     tensor = torch.from_numpy(image)[None, None]
     assert np.allclose(made(tensor, torch_rng(0, 0))[0, 0].numpy(), wanted, atol=1e-3)
+    # what does not divide is cut on both sides
+    wider = torch.nn.functional.pad(tensor, (1, 1))
+    assert made.columns(42) == slice(1, 41)
+    assert made(wider, torch_rng(0, 0)).shape == tensor.shape
     drawn = csbdeep_degradation(1, kernel=np.ones((1, 1)))(tensor - 0.5, torch_rng(0, 0))
     assert torch.equal(drawn, drawn.trunc()) and (drawn >= 0).all()
     # whole numbers before they are drawn: the mean is half a count lower

@@ -219,7 +219,7 @@ def _fit(s: _Spectrum, band: tuple[float, float] = _BAND) -> tuple[float, float,
     ----------
     s : _Spectrum
     band : tuple of float
-        Part of the lengths of frequencies that is used, for the uncertainty.
+        Part of the lengths of frequencies that is used; other parts tell the uncertainty.
     """
     d_k = s.k_z[1] - s.k_z[0]
     spacing = s.spacing_um

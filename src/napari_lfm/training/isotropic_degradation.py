@@ -84,6 +84,14 @@ class Degradation:
         """Pixels beyond either end of the last axis that a degraded slice depends on."""
         return int(self.kernel.shape[1]) // 2 + math.ceil(self.factor)
 
+    def columns(self, length: int) -> slice:
+        """Return which columns of a slice of `length` remain: for ``csbdeep`` its middle, else all."""
+        if self.profile != "csbdeep":
+            return slice(0, length)
+        size = csbdeep_factor(length, self.factor)[1]
+        first = (length - size) // 2
+        return slice(first, first + size)
+
     def __call__(self, slices: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Degrade slices.
 
@@ -97,7 +105,7 @@ class Degradation:
         Returns
         -------
         Tensor, shape (B, C, rows, columns), float32
-            For ``csbdeep`` the columns are cropped to what the factor divides.
+            For ``csbdeep`` cropped to `columns`, as many as the factor divides.
         """
         # a validation runs under autocast: counts do not survive it
         with torch.autocast(slices.device.type, enabled=False):
@@ -139,8 +147,8 @@ class Degradation:
         if self.gauss_sigma > 0:
             drawn = torch.randn(out.shape, generator=generator)
             out = (out + self.gauss_sigma * drawn.to(out)).clamp(min=0)
-        factor, size = csbdeep_factor(out.shape[-1], self.factor)
-        return csbdeep_down_up(out[..., :size], factor)
+        factor, _ = csbdeep_factor(out.shape[-1], self.factor)
+        return csbdeep_down_up(out[..., self.columns(out.shape[-1])], factor)
 
     def describe(self) -> dict[str, Any]:
         """Return, JSON-ready, what tells this degradation from another."""

@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional
 
 from napari_lfm.core.problems import RequestError
-from napari_lfm.training.isotropic_resampling import csbdeep_factor, csbdeep_up, interpolate_planes
+from napari_lfm.training.isotropic_resampling import csbdeep_up, interpolate_planes
 
 if TYPE_CHECKING:
     from napari_lfm.training.isotropic_degradation import Degradation
@@ -96,9 +96,8 @@ class LateralPatches:
         self._levels = [_Levels(c) for c in self.stack]
         self._degraded: torch.Tensor | None = None
         self._degraded_levels: list[_Levels] = []
-        width = int(stack.shape[3])
-        if degradation.profile == "csbdeep":
-            width = csbdeep_factor(width, degradation.factor)[1]
+        self._columns = degradation.columns(int(stack.shape[3]))
+        width = self._columns.stop - self._columns.start
         self.side = min(self.plan.patch_px, int(stack.shape[2]), width)
         self._width = width
         self._places = self._with_signal()
@@ -142,7 +141,7 @@ class LateralPatches:
         assert self._degraded is not None
         z, y, x = self._place(rng)
         box = (slice(None), z, slice(y, y + self.side), slice(x, x + self.side))
-        return self._degraded[box].clone(), self.stack[box].clone()
+        return self._degraded[box].clone(), self.stack[..., self._columns][box].clone()
 
     def _modern(
         self, count: int, rng: np.random.Generator, generator: torch.Generator
@@ -194,7 +193,7 @@ class LateralPatches:
         for z in self.trained:
             # in any channel, over its own brightest
             shares = [
-                (self.stack[c, z, :, : self._width] - low) / span for c, (low, span) in enumerate(limits)
+                (self.stack[c, z, :, self._columns] - low) / span for c, (low, span) in enumerate(limits)
             ]
             plane = torch.stack(shares).amax(0)
             top = functional.max_pool2d(plane[None, None], near, _STRIDE_PX, near // 2)[0, 0]
@@ -227,7 +226,9 @@ class LateralPatches:
             y, x = _brightest(plane.sum(0), size)
             sharp = plane[:, y : y + size[0], x : x + size[1]]
             coarse = self.degradation(sharp[None], generator)[0]
-            out.append((self.scaled(coarse), self.scaled(sharp[..., : coarse.shape[-1]])))
+            out.append(
+                (self.scaled(coarse), self.scaled(sharp[..., self.degradation.columns(sharp.shape[-1])]))
+            )
         return out
 
     def axial_slice(self) -> torch.Tensor:
