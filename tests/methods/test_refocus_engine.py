@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 from napari_lfm.core.problems import RequestError
 from napari_lfm.methods.refocus import engine
@@ -50,15 +51,24 @@ def test_a_region_is_a_part_of_the_whole(net: RefocusNet, image: np.ndarray) -> 
     np.testing.assert_allclose(part.widefield, whole.widefield[20:61, 30:97], rtol=1e-3, atol=0.05)
 
 
-def test_tiles_make_the_whole(net: RefocusNet, monkeypatch: pytest.MonkeyPatch) -> None:
-    large = (100 + 400 * np.random.default_rng(1).random((200, 230)) ** 8).astype(np.uint16)
+@pytest.mark.parametrize(("rounds", "most"), [(0, 0.2), (4, 0.25)])
+def test_tiles_make_the_whole(
+    net: RefocusNet, monkeypatch: pytest.MonkeyPatch, rounds: int, most: float
+) -> None:
+    """An untrained network sees further than a trained one: it is the worst case."""
+
+    def opened(net: RefocusNet, image: np.ndarray) -> Refocuser:
+        return Refocuser(net, DOMAIN, image, 0.325, precision="float32", rounds=rounds)
+
+    spread = gaussian_filter(np.random.default_rng(1).random((320, 330)) ** 30, 1.0)
+    large = (100 + 4000 * spread).astype(np.uint16)
     whole = opened(net, large).plane(1.0)
     monkeypatch.setattr(engine, "_TILE_PX", 64)
-    monkeypatch.setattr(engine, "_CONTEXT_PX", 64)
+    monkeypatch.setattr(engine, "_CONTEXT_PX", 96)
     tiled = opened(net, large).plane(1.0)
     for found, wanted in ((tiled.confocal, whole.confocal), (tiled.widefield, whole.widefield)):
-        assert np.abs(found - wanted).max() < 0.06 * wanted.max()
-        assert np.abs(found - wanted).mean() < 0.02 * wanted.std()
+        assert np.abs(found - wanted).max() < most * wanted.max()
+        assert np.abs(found - wanted).mean() < 0.3 * most * wanted.std()
 
 
 def test_half_precision_differs_little(net: RefocusNet, image: np.ndarray) -> None:
@@ -142,3 +152,29 @@ def test_refuses_what_is_no_image(net: RefocusNet, bad: np.ndarray, says: str) -
 def test_the_smallest_images(net: RefocusNet) -> None:
     made = opened(net, np.array([[1.0, 2.0], [3.0, 9.0]])).plane(1.0)
     assert made.widefield.shape == (2, 2) and np.isfinite(made.widefield).all()
+
+
+def test_rounds_make_the_stack_explain_the_image(net: RefocusNet) -> None:
+    from napari_lfm.networks.refocus_explain import explaining
+    from napari_lfm.networks.refocus_physics import RefocusPhysics
+    from napari_lfm.networks.refocus_render import blurs, stack_spectrum
+
+    truth = torch.zeros(5, 64, 64)
+    truth[1, 20, 20] = truth[3, 40, 45] = 40.0
+    truth = torch.from_numpy(gaussian_filter(truth.numpy(), (0, 1.5, 1.5)))
+    physics = RefocusPhysics(DOMAIN.optics, 0.325, DOMAIN.range_um, torch.zeros(64, 64))
+    own = blurs(physics, 5, [0.0]).planes[0]
+
+    def image_of(light: torch.Tensor) -> torch.Tensor:
+        seen = torch.fft.irfft2((stack_spectrum(physics, light) * own).sum(0), physics.padded)
+        return physics.inner(seen)
+
+    image = image_of(truth)
+    physics = RefocusPhysics(DOMAIN.optics, 0.325, DOMAIN.range_um, image)
+    found = 0.3 * truth  # the right places, far too dim
+    better = explaining(physics, found)
+    away = [float((image_of(v) - image).abs().mean()) for v in (found, better)]
+    assert away[1] < 0.4 * away[0]
+    assert float((better - truth).abs().sum()) < 0.5 * float((found - truth).abs().sum())
+    assert float(better[2].abs().max()) == 0  # what is dark stays dark
+    assert explaining(physics, found, rounds=0) is found

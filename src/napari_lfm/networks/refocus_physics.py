@@ -115,7 +115,7 @@ class RefocusPhysics:
         sharp = [self.inner(torch.fft.irfft2(f * self.spectrum, self.padded)) for f in (careful, bold)]
         # the low half of the frequencies is the image at half the pixels
         rows, columns = self.padded[0] // 2, self.padded[1] // 2
-        made = torch.fft.irfft2(_low_half(self.spectrum, rows, columns) * half, (rows, columns)) / 4
+        made = torch.fft.irfft2(low_half(self.spectrum, rows, columns) * half, (rows, columns)) / 4
         m = self.margin // 2
         matched = made[..., m : m + (self.size[0] + 1) // 2, m : m + (self.size[1] + 1) // 2]
         return Sweep(sharp[0], sharp[1], matched)
@@ -141,7 +141,7 @@ def sweep_filters(
     return careful, bold, torch.from_numpy(matched)
 
 
-def _low_half(spectrum: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+def low_half(spectrum: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
     """Return the low frequencies (rows, columns // 2 + 1) of a spectrum of twice the sizes."""
     above, below = (rows + 1) // 2, rows // 2
     kept = spectrum[..., : columns // 2 + 1]

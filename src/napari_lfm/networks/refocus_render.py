@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from napari_lfm.networks.refocus_physics import RefocusPhysics
 
+REACH = 2.3
+"""Distances between two planes that tables go up to, over the range."""
 _SOFTEN = 0.5
 """Width of the blur of what is not explained, over that of the defocused spot."""
 
@@ -63,7 +65,7 @@ def blurs(physics: RefocusPhysics, planes: int, z_um: Sequence[float] | np.ndarr
     at = plane_z_um(planes, range_um)
     weight = float(at[1] - at[0]) / o.depth_of_field_um
     made = [
-        reblur_planes(o, 2.3 * range_um, at - float(z), physics.padded, physics.pixel_um) * weight
+        reblur_planes(o, REACH * range_um, at - float(z), physics.padded, physics.pixel_um) * weight
         for z in z_um
     ]
     fy = torch.fft.fftfreq(physics.padded[0], physics.pixel_um)

@@ -15,6 +15,7 @@ import torch
 
 from napari_lfm.core.problems import RequestError
 from napari_lfm.networks.refocus import PLANES
+from napari_lfm.networks.refocus_explain import ROUNDS, explaining
 from napari_lfm.networks.refocus_physics import RefocusPhysics, mirrored
 from napari_lfm.networks.refocus_render import blurs, plane_z_um, rendered, stack_spectrum, unexplained
 from napari_lfm.networks.stack_scale import StackLevels, stack_levels
@@ -84,6 +85,8 @@ class Refocuser:
         Grey values that become 0 and 1; default: the image's percentiles. Movies keep the first frame's.
     precision : {"auto", "float32", "bfloat16"}
         Of the network's numbers; auto: bfloat16 where the hardware multiplies it.
+    rounds : int
+        Steps that make the network's stack explain the image better; see `explaining`.
 
     Raises
     ------
@@ -99,6 +102,7 @@ class Refocuser:
         pixel_um: float,
         levels: StackLevels | None = None,
         precision: Precision = "auto",
+        rounds: int = ROUNDS,
     ) -> None:
         if image.ndim != 2 or min(image.shape) < 2:
             raise RequestError(
@@ -109,6 +113,7 @@ class Refocuser:
             raise RequestError("The image holds values that are no numbers.", "Replace or crop them.")
         self.network, self.domain, self.pixel_um = network, domain, float(pixel_um)
         self.device = next(network.parameters()).device
+        self.precision, self.rounds = precision, rounds
         self.bfloat16 = uses_bfloat16(precision, self.device)
         self.levels = levels or stack_levels(image, domain.low_percentile, domain.high_percentile)
         self.shape = (int(image.shape[0]), int(image.shape[1]))
@@ -238,6 +243,8 @@ class Refocuser:
             sweep = physics.sweep(self.planes) if self.network.sweep else None
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
                 roots = self.network(image, condition, sweep)[0]
+            light = explaining(physics, roots.float().clamp(min=0) ** 2, self.rounds)
+            roots = light.sqrt()
         inner = slice(y0 - top, y1 - top), slice(x0 - left, x1 - left)
         # half the memory; square roots up to some tens lose nothing that is seen
         made = _Part(physics, roots.half() if self.device.type == "cpu" else roots, inner)

@@ -150,6 +150,7 @@ class Refocus:
             levels,
             network,
             course.parameters.precision,
+            course.parameters.rounds,
         )
         number, count = at[0] * plan.channels + at[1], plan.frames * plan.channels
         for done, total, said in course.take(opened.refocuser, at):

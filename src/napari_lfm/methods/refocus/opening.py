@@ -12,6 +12,7 @@ from napari_lfm.core.problems import RequestError
 from napari_lfm.methods.refocus.card import domain_of
 from napari_lfm.methods.refocus.engine import Refocuser
 from napari_lfm.networks import registry
+from napari_lfm.networks.refocus_explain import ROUNDS
 from napari_lfm.networks.refocus_fit import SAME_PIXEL, check_refocus_card
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def open_refocuser(
     levels: StackLevels | None = None,
     network: nn.Module | None = None,
     precision: Precision = "auto",
+    rounds: int = ROUNDS,
 ) -> OpenedImage:
     """Return an image, ready to be refocused by a model.
 
@@ -71,7 +73,7 @@ def open_refocuser(
         Grey values that become 0 and 1: a movie keeps the first frame's.
     network : Module, optional
         The model's, where it is open already.
-    precision : {"auto", "float32", "bfloat16"}
+    precision, rounds
         See `Refocuser`.
 
     Raises
@@ -103,7 +105,10 @@ def open_refocuser(
 
         kind = PublishedRefocuser
     return OpenedImage(
-        kind(network, domain, image, pixel_um, levels, precision=precision), pixel_um, factor, notes
+        kind(network, domain, image, pixel_um, levels, precision=precision, rounds=rounds),
+        pixel_um,
+        factor,
+        notes,
     )
 
 

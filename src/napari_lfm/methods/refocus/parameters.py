@@ -55,6 +55,8 @@ class RefocusParameters(Parameters):
     """A deconvolution with the known defocus beside it."""
     iterations: int = Field(default=20, ge=1, le=1000, json_schema_extra={"advanced": True})
     """Iterations of that Richardson-Lucy deconvolution."""
+    rounds: int = Field(default=4, ge=0, le=100, json_schema_extra={"advanced": True})
+    """Richardson-Lucy steps that make the network's stack explain the image better; 0: none."""
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", json_schema_extra={"advanced": True}
     )

@@ -64,7 +64,7 @@ class PublishedRefocuser(Refocuser):
     pixel_um : float
     levels : StackLevels, optional
         Grey values that become 0 and 1; default: `published_levels`.
-    precision : str
+    precision, rounds
         Not heeded: the weights are run as their authors ran them.
     frame_px : int
         Rows and columns that the network sees at a time.
@@ -78,11 +78,12 @@ class PublishedRefocuser(Refocuser):
         pixel_um: float,
         levels: StackLevels | None = None,
         precision: Precision = "float32",
+        rounds: int = 0,
         frame_px: int = FRAME_PX,
     ) -> None:
         if image.ndim == 2 and min(image.shape) >= 2 and np.isfinite(image).all():
             levels = levels or published_levels(image)
-        super().__init__(network, domain, image, pixel_um, levels, precision)
+        super().__init__(network, domain, image, pixel_um, levels, precision, rounds)
         self._frame = frame_px
         self._kept: dict[tuple[int, int, float], np.ndarray] = {}
 

@@ -41,7 +41,8 @@ class Consistency:
     doubt : ndarray, float32, shape (y, x)
         0: everything is explained but noise; 1: nothing is.
     share : float
-        Mean of the residual's size over that of the image, high-passed alike.
+        Mean size of the residual over that of the image, high-passed alike, both in neighbourhoods and less
+        their noise.
     guessed : ndarray, float32, shape (y, x)
         How far the planes change when the network sees the image mirrored and turned, over their light: 0
         where it is sure, 1 where it guesses.
@@ -81,7 +82,13 @@ def consistency(refocuser: Refocuser) -> Iterator[Progress | Consistency]:
     for turn in _TURNS:
         grey = turn(image) + np.float32(refocuser.levels.low)
         other = type(refocuser)(
-            refocuser.network, refocuser.domain, grey.copy(), refocuser.pixel_um, refocuser.levels
+            refocuser.network,
+            refocuser.domain,
+            grey.copy(),
+            refocuser.pixel_um,
+            refocuser.levels,
+            refocuser.precision,
+            refocuser.rounds,
         )
         change, light = turn(changed), turn(there)  # views: what is added there is added here
         for region, at, _ in parts_of(other.shape):
@@ -111,11 +118,12 @@ def judged(
     level = gaussian_filter(image, 2.0)
     variance = np.maximum(noise.slope * level + noise.intercept, noise.least)
     # noise is no one's fault: what exceeds it counts, over what there is to explain
-    unexplained = np.maximum(gaussian_filter(rest**2, _NEIGHBOURHOOD_PX) - _NOISE_MARGIN * variance, 0)
+    power, left = (gaussian_filter(part**2, _NEIGHBOURHOOD_PX) for part in (seen, rest))
+    signal, unexplained = (np.maximum(part - _NOISE_MARGIN * variance, 0) for part in (power, left))
     least = _LEAST_LIGHT * float(np.percentile(np.abs(image), 99.9))
-    there = gaussian_filter(seen**2, _NEIGHBOURHOOD_PX) + variance + least**2
+    there = power + variance + least**2
     doubt = np.sqrt(unexplained / np.maximum(there, 1e-12))
-    share = float(np.abs(rest).mean() / max(float(np.abs(seen).mean()), 1e-12))
+    share = float(np.sqrt(unexplained).mean() / max(float(np.sqrt(signal).mean()), 1e-12))
     return Consistency(
         np.asarray(expected, np.float32),
         np.asarray(rest, np.float32),
