@@ -28,6 +28,7 @@ WAYS = (
     ("input", GREY, "3 3", "input"),
     ("wiener", GREEN, "6 3", "Wiener, best"),
     ("richardson-lucy", RED, "", "Richardson-Lucy, best"),
+    ("network alone", BLUE, "2 2", "network, no steps after it"),
     ("network", BLUE, "", "network"),
 )
 NEEDED = {"quality": ("quality",), "beads": ("beads", "sides")}

@@ -2,7 +2,8 @@
 
 Scoring, the same for all: a result is fitted to the target plane by one scale, not negative, and one offset
 (least squares), since no deconvolution knows either. Input and network, whose light has a scale, are scored
-without the fit too (``unfitted_db``). PSNR and structural similarity take the target's
+without the fit too (``unfitted_db``). *network alone* is without the steps that make its stack explain the
+image. PSNR and structural similarity take the target's
 percentile 99.95 as their range; Pearson needs neither. An outermost rim is not scored. Target planes that
 are dark (percentile 99.95 below a tenth of the stack's) are left out.
 
@@ -285,10 +286,16 @@ def score_pairs(
         targets = {"widefield": wide[pair.target][part], "confocal": confocal[pair.target][part]}
         spans = {h: float(np.percentile(t, 99.95)) for h, t in targets.items()}
         lit = [h for h in HEADS if spans[h] > DARK_SHARE * brightest[h]]
-        made = model.opened(image).plane(z_um)
+        made, other = model.opened(image).plane(z_um), model.opened(image)
+        other.rounds = 0
+        alone = other.plane(z_um)
         unit = float(np.percentile(wide[pair.source], PEAK)) / electrons  # light of a photo-electron
         for head in lit:
-            own = {"input": image - DARK_COUNTS, "network": getattr(made, head)}
+            own = {
+                "input": image - DARK_COUNTS,
+                "network": getattr(made, head),
+                "network alone": getattr(alone, head),
+            }
             for way, plane in own.items():
                 found = score(plane[part], targets[head], spans[head])
                 found["unfitted_db"] = decibels(unit * plane[part], targets[head], spans[head])
