@@ -18,6 +18,7 @@ from make_screenshots import pause, wait
 from qtpy.QtWidgets import QScrollArea
 
 from napari_lfm.optics.defocus import DefocusOptics
+from napari_lfm.simulation.focal_scenes import worm
 from napari_lfm.simulation.focal_stacks import FocalSettings, focal_stack
 from napari_lfm.widgets.refocus import RefocusWidget
 
@@ -25,14 +26,14 @@ SIZE = (1600, 1240)
 SEED = 77
 SETTINGS = FocalSettings(shape=(21, 512, 512), step_um=1.0)
 PLANE_UM = 3.0
-POINTS = ((-3.0, 180, 40), (0.0, 250, 190), (3.0, 380, 300), (4.0, 480, 260), (5.0, 420, 480))
+POINTS = ((3.0, 140, 208), (1.0, 240, 165), (1.0, 265, 215), (-1.0, 360, 110), (-2.0, 450, 35))
 """z, and row and column of what is clicked."""
 PHOTONS = 600.0
 
 
 def recorded() -> np.ndarray:
     """Return the middle plane of a stack as a camera records it, 16 bit."""
-    planes = focal_stack(SETTINGS, DefocusOptics(), SEED).widefield.numpy()
+    planes = focal_stack(SETTINGS, DefocusOptics(), SEED, worm).widefield.numpy()
     light = planes[SETTINGS.shape[0] // 2]
     photons = np.random.default_rng(SEED).poisson(PHOTONS * light / np.percentile(light, 99.9) + 20)
     return np.asarray(100 + photons, np.uint16)
