@@ -25,8 +25,8 @@ from napari_lfm.widgets.refocus import RefocusWidget
 SIZE = (1600, 1240)
 SEED = 77
 SETTINGS = FocalSettings(shape=(21, 512, 512), step_um=1.0)
-PLANE_UM = 3.0
-POINTS = ((3.0, 140, 208), (1.0, 240, 165), (1.0, 265, 215), (-1.0, 360, 110), (-2.0, 450, 35))
+PLANE_UM = -2.0
+POINTS = ((-1.0, 140, 208), (-2.0, 240, 165), (-2.0, 265, 215), (-2.5, 360, 110), (-2.0, 450, 35))
 """z, and row and column of what is clicked."""
 PHOTONS = 600.0
 

@@ -1,7 +1,8 @@
-"""What virtual refocusing is trained on: beads, worm-like bodies full of nuclei, cells in a layer, neurons.
+"""What virtual refocusing is trained on: beads, worm-like bodies, cells in a layer, neurons, soft clouds.
 
 After the specimens of the virtual refocusing paper: fluorescent beads, and whole nematodes with labelled
-nuclei or neurons; and cells on a coverslip. Evaluation uses other families (`phantoms.FAMILIES`).
+nuclei or neurons; cells on a coverslip; and large soft bodies, whose depth hardly shows. Evaluation uses
+other families (`phantoms.FAMILIES`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from napari_lfm.simulation.soft_shapes import Rotation
 
 Builder = Callable[[Box, np.random.Generator], Scene]
-TRAINING_FAMILIES = ("bead field", "monolayer", "worm", "sparse neurons")
+TRAINING_FAMILIES = ("bead field", "monolayer", "worm", "sparse neurons", "clouds")
 THIN_SHARE = 0.6
 LAYER_UM = (1.0, 8.0)
 """Thickness of layers."""
@@ -36,6 +37,8 @@ NUCLEUS_UM = (0.9, 3.0)
 """Radii."""
 PER_1000_UM2 = (0.6, 20.0)
 """Beads per area."""
+CLOUD_UM = (3.0, 14.0)
+"""Half axes."""
 
 
 def bead_field(box: Box, rng: np.random.Generator) -> Scene:
@@ -163,12 +166,50 @@ def sparse_neurons(box: Box, rng: np.random.Generator) -> Scene:
     return Scene(tuple(shapes), ("sparse neurons",), tuple(points))
 
 
-_THICK: dict[str, Builder] = {"bead field": bead_field, "worm": worm, "sparse neurons": sparse_neurons}
-_THIN: dict[str, Builder] = {
-    "bead field": bead_field,
-    "monolayer": monolayer,
-    "sparse neurons": sparse_neurons,
+def clouds(box: Box, rng: np.random.Generator) -> Scene:
+    """Return large bodies of one texture, overlapping or apart, some with bright grains."""
+    shapes: list[Shape] = []
+    points: list[Vector] = []
+    size = float(np.exp(rng.uniform(*np.log(CLOUD_UM))))
+    texture = float(np.exp(rng.uniform(np.log(0.8), np.log(4.0))))
+    area = float(box.size_um[1:].prod())
+    count = int(np.clip(np.exp(rng.uniform(np.log(0.1), np.log(1.2))) * area / (np.pi * size**2), 1, 60))
+    grains = float(rng.uniform(2, 30)) if rng.random() < 0.5 else 0.0
+    for place in box.sample(rng, count):
+        half = size * np.exp(0.3 * rng.normal(size=3)) * (rng.uniform(0.3, 1), 1, 1)
+        light = float(np.exp(0.5 * rng.normal()))
+        shapes.append(
+            Ellipsoid(
+                _vector(place),
+                _vector(half),
+                _about_z(rng),
+                bumps=Waves.random(rng, 0.7 * size, 6),
+                bumpiness=float(rng.uniform(0, 0.2)),
+                texture=Waves.random(rng, texture, 16),
+                contrast=float(rng.uniform(0.1, 0.7)),
+                brightness=light,
+            )
+        )
+        points.append(_vector(place))
+        for offset in rng.normal(size=(int(rng.poisson(grains)), 3)) * 0.4 * half:
+            radius = float(rng.uniform(0.2, 0.8))
+            shapes.append(Ball(_vector(place + offset), radius, brightness=light * float(rng.uniform(1, 6))))
+    return Scene(tuple(shapes), ("clouds",), tuple(points))
+
+
+_THICK: dict[str, tuple[Builder, float]] = {
+    "bead field": (bead_field, 0.25),
+    "worm": (worm, 0.25),
+    "sparse neurons": (sparse_neurons, 0.2),
+    "clouds": (clouds, 0.3),
 }
+_THIN: dict[str, tuple[Builder, float]] = {
+    "bead field": (bead_field, 0.3),
+    "monolayer": (monolayer, 0.3),
+    "sparse neurons": (sparse_neurons, 0.25),
+    "clouds": (clouds, 0.15),
+}
+"""Kinds, and how often each is drawn."""
 
 
 def focal_scene(box: Box, rng: np.random.Generator) -> Scene:
@@ -184,10 +225,11 @@ def focal_scene(box: Box, rng: np.random.Generator) -> Scene:
         middle = float(rng.uniform(box.low_um[0] + thick / 2, box.high_um[0] - thick / 2))
         low, high = middle - thick / 2, middle + thick / 2
         box = Box((low, *box.low_um[1:]), (high, *box.high_um[1:]))
-    names = rng.choice(list(kinds), 2 if rng.random() < 0.15 else 1, replace=False, p=[0.35, 0.35, 0.3])
+    often = [share for _, share in kinds.values()]
+    names = rng.choice(list(kinds), 2 if rng.random() < 0.15 else 1, replace=False, p=often)
     out = Scene(())
     for name in names:
-        out = out + kinds[str(name)](box, rng)
+        out = out + kinds[str(name)][0](box, rng)
     return out
 
 
