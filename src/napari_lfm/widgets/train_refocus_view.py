@@ -31,8 +31,8 @@ _SOURCES = (
 )
 _SIMULATED = (
     "Beads, layers of cells, worm-like bodies full of nuclei, neurons and large soft bodies are drawn, and "
-    "imaged plane by plane by a wide-field and a confocal microscope. The model's card says that no recording "
-    "was used."
+    "imaged plane by plane by a wide-field and a confocal microscope. The model's card says that no "
+    "recording was used."
 )
 _OWN = (
     "One stack is enough to fine-tune a model; the last fifth of its columns is only compared with. z is the "
