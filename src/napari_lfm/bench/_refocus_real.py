@@ -16,6 +16,7 @@ from napari_lfm.bench._refocus_scenes import SEED, real_optics
 from napari_lfm.bench._widefield_bead import BEAD, NA, STEP_UM, WAVELENGTH_UM
 from napari_lfm.core.metrics import pearson
 from napari_lfm.methods.refocus.opening import open_refocuser
+from napari_lfm.networks.refocus_fit import check_refocus_card
 from napari_lfm.optics.defocus import DefocusOptics, transfer_table
 from napari_lfm.optics.microscope import Camera, Microscope, Objective
 from napari_lfm.simulation.focal_stacks import FocalSettings, image_focal_stack
@@ -45,7 +46,7 @@ def bead_microscope() -> Microscope:
 
 
 def real_bead(model: Model, path: Path = BEAD) -> dict[str, Any] | None:
-    """Return the measured bead refocused from single planes, None where it is absent.
+    """Return the measured bead refocused from single planes; None where it is absent, or the model unfit.
 
     Twice: with planes in the order of the file, and turned round, since the file does not say which way the
     focus went. Everything is compared on the model's pixels, in a window of 8 um around the bead.
@@ -58,11 +59,12 @@ def real_bead(model: Model, path: Path = BEAD) -> dict[str, Any] | None:
         ``pearson`` with the measured plane in focus; ``in_focus_um``; ``notes`` of the resampling;
         ``aberration``, see `aberration_of`.
     """
-    if not path.is_file():
+    microscope = bead_microscope()
+    fit = check_refocus_card(model.entry.card, STEP_UM[1], microscope)
+    if not path.is_file() or fit.verdict == "refused":
         return None
     stack = tifffile.imread(path).astype(np.float32)
     focus, y, x = (int(k) for k in np.unravel_index(stack.argmax(), stack.shape))
-    microscope = bead_microscope()
 
     def opened(plane: np.ndarray) -> Any:
         return open_refocuser(plane, STEP_UM[1], model.entry, microscope, "cpu", network=model.network)
