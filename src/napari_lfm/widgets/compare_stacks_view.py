@@ -8,7 +8,7 @@ from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QCheckBox, QFormLayout, QHBoxLayout, QProgressBar, QVBoxLayout, QWidget
 
 from napari_lfm.widgets.form import CalmComboBox
-from napari_lfm.widgets.parts import WrappedLabel, button, row, scrolled, section
+from napari_lfm.widgets.parts import WrappedLabel, button, panel_column, row, scrolled, section
 from napari_lfm.widgets.qt import Signal
 from napari_lfm.widgets.sharpness_plot import SharpnessPlot
 from napari_lfm.widgets.stack_view import fill
@@ -33,10 +33,7 @@ class CompareStacksView(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        content = QWidget()
-        self._column = QVBoxLayout(content)
-        self._column.setContentsMargins(6, 6, 6, 6)
-        self._column.setSpacing(8)
+        content, self._column = panel_column()
         self._build_stacks()
         self._build_side()
         self._build_sharpness()

@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 from napari_lfm.widgets.chart_view import ChartChoice, ChartView
 from napari_lfm.widgets.evaluate_texts import EXPLAINED
 from napari_lfm.widgets.form import CalmComboBox
-from napari_lfm.widgets.parts import WrappedLabel, button, row, scrolled, section
+from napari_lfm.widgets.parts import WrappedLabel, button, panel_column, row, scrolled, section
 from napari_lfm.widgets.qt import Signal
 from napari_lfm.widgets.stack_view import fill
 
@@ -38,10 +38,7 @@ class EvaluateView(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        content = QWidget()
-        self._column = QVBoxLayout(content)
-        self._column.setContentsMargins(6, 6, 6, 6)
-        self._column.setSpacing(8)
+        content, self._column = panel_column()
         self._build_input()
         self._build_measures()
         self._build_line()

@@ -19,7 +19,7 @@ from napari_lfm.widgets.drop_zone import DropZone
 from napari_lfm.widgets.fields import MICROMETRES
 from napari_lfm.widgets.form import CalmComboBox, CalmSpinBox
 from napari_lfm.widgets.microscope_choice import MicroscopeBox
-from napari_lfm.widgets.parts import Fold, WrappedLabel, button, row, scrolled, section
+from napari_lfm.widgets.parts import Fold, WrappedLabel, button, panel_column, row, scrolled, section
 from napari_lfm.widgets.qt import Signal
 from napari_lfm.widgets.state import ROLE_TITLES, ROLES, Role
 
@@ -54,10 +54,7 @@ class LightFieldView(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        content = QWidget()
-        self._column = QVBoxLayout(content)
-        self._column.setContentsMargins(6, 6, 6, 6)
-        self._column.setSpacing(8)
+        content, self._column = panel_column()
         self._build_images()
         self._build_microscope()
         self._build_lenslets()

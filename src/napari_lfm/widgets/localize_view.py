@@ -21,7 +21,7 @@ from napari_lfm.widgets.localize_input import LocalizeSettings
 from napari_lfm.widgets.localize_plot import GroundsPlot
 from napari_lfm.widgets.localize_traces import TracePlot
 from napari_lfm.widgets.models_view import ModelBox
-from napari_lfm.widgets.parts import Fold, WrappedLabel, button, row, scrolled, section
+from napari_lfm.widgets.parts import Fold, WrappedLabel, button, panel_column, row, scrolled, section
 from napari_lfm.widgets.qt import Signal
 
 if TYPE_CHECKING:
@@ -45,10 +45,7 @@ class LocalizeView(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        content = QWidget()
-        column = QVBoxLayout(content)
-        column.setContentsMargins(6, 6, 6, 6)
-        column.setSpacing(8)
+        content, column = panel_column()
         self._how(column)
         self._find(column)
         self._point(column)

@@ -89,6 +89,15 @@ def small_font(painter: QPainter) -> None:
     painter.setFont(font)
 
 
+def panel_column() -> tuple[QWidget, QVBoxLayout]:
+    """Return a panel's content and its column, with the margins that all panels have."""
+    content = QWidget()
+    column = QVBoxLayout(content)
+    column.setContentsMargins(6, 6, 6, 6)
+    column.setSpacing(8)
+    return content, column
+
+
 def scrolled(content: QWidget) -> QScrollArea:
     """Return a vertical scroll area around a panel's content."""
     area = QScrollArea()

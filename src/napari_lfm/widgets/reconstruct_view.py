@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
 from napari_lfm.core.devices import DEVICE_NAMES
 from napari_lfm.widgets.form import CalmComboBox, CalmDoubleSpinBox, ModelForm
 from napari_lfm.widgets.models_view import ModelBox
-from napari_lfm.widgets.parts import Fold, WrappedLabel, button, row, scrolled, section
+from napari_lfm.widgets.parts import Fold, WrappedLabel, button, panel_column, row, scrolled, section
 from napari_lfm.widgets.qt import Signal
 from napari_lfm.widgets.run_row import RunRow
 from napari_lfm.widgets.stack_view import StackBox
@@ -52,10 +52,7 @@ class ReconstructView(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        content = QWidget()
-        self._column = QVBoxLayout(content)
-        self._column.setContentsMargins(6, 6, 6, 6)
-        self._column.setSpacing(8)
+        content, self._column = panel_column()
         self.form: ModelForm | None = None
         self._build_method()
         self._build_region()

@@ -19,7 +19,16 @@ from qtpy.QtWidgets import (
 from napari_lfm.widgets.fields import MICROMETRES
 from napari_lfm.widgets.form import CalmComboBox, CalmDoubleSpinBox
 from napari_lfm.widgets.models_view import ModelBox
-from napari_lfm.widgets.parts import Fold, Sparkline, WrappedLabel, button, row, scrolled, section
+from napari_lfm.widgets.parts import (
+    Fold,
+    Sparkline,
+    WrappedLabel,
+    button,
+    panel_column,
+    row,
+    scrolled,
+    section,
+)
 from napari_lfm.widgets.qt import Signal
 from napari_lfm.widgets.refocus_surface_view import SurfaceBox
 
@@ -59,10 +68,7 @@ class RefocusView(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        content = QWidget()
-        column = QVBoxLayout(content)
-        column.setContentsMargins(6, 6, 6, 6)
-        column.setSpacing(8)
+        content, column = panel_column()
         self._image(column)
         self._focus(column)
         self.surface = SurfaceBox()

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QCheckBox, QFormLayout, QProgressBar, QVBoxLayout, QW
 
 from napari_lfm.widgets.fields import MICROMETRES
 from napari_lfm.widgets.form import CalmComboBox, CalmDoubleSpinBox
-from napari_lfm.widgets.parts import WrappedLabel, button, row, scrolled, section
+from napari_lfm.widgets.parts import WrappedLabel, button, panel_column, row, scrolled, section
 from napari_lfm.widgets.qt import Signal
 from napari_lfm.widgets.register_plot import LinesPlot
 
@@ -31,10 +31,7 @@ class RegisterView(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        content = QWidget()
-        column = QVBoxLayout(content)
-        column.setContentsMargins(6, 6, 6, 6)
-        column.setSpacing(8)
+        content, column = panel_column()
         self._pair(column)
         self._search(column)
         self._move(column)

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QFormLayout, QProgressBar, QVBoxLayout, QWidget
 
 from napari_lfm.widgets.fields import MICROMETRES
 from napari_lfm.widgets.form import CalmComboBox, ModelForm
-from napari_lfm.widgets.parts import WrappedLabel, button, row, scrolled, section
+from napari_lfm.widgets.parts import WrappedLabel, button, panel_column, row, scrolled, section
 from napari_lfm.widgets.qt import Signal
 from napari_lfm.widgets.simulation_input import SimulateSettings
 
@@ -34,10 +34,7 @@ class SimulateView(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        content = QWidget()
-        column = QVBoxLayout(content)
-        column.setContentsMargins(6, 6, 6, 6)
-        column.setSpacing(8)
+        content, column = panel_column()
         box, layout = section("1  What is recorded", "The volume, and the microscope that looks at it")
         form = QFormLayout()
         form.setContentsMargins(0, 0, 0, 0)

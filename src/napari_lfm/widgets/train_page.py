@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QLineEdit, QVBoxLayout, QWidget
 
-from napari_lfm.widgets.parts import WrappedLabel, scrolled, section
+from napari_lfm.widgets.parts import WrappedLabel, panel_column, scrolled, section
 from napari_lfm.widgets.qt import Signal
 from napari_lfm.widgets.run_row import RunRow
 from napari_lfm.widgets.train_course import shown_pictures
@@ -69,10 +69,7 @@ class TrainPage(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        content = QWidget()
-        self._column = QVBoxLayout(content)
-        self._column.setContentsMargins(6, 6, 6, 6)
-        self._column.setSpacing(8)
+        content, self._column = panel_column()
         self._build()
         self._build_plan()
         self._build_course()
