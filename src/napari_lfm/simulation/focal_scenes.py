@@ -1,8 +1,8 @@
-"""What virtual refocusing is trained on: beads, worm-like bodies, cells in a layer, neurons, soft clouds.
+"""What virtual refocusing is trained on: beads, worms, cells in a layer, packed nuclei, neurons, clouds.
 
 After the specimens of the virtual refocusing paper: fluorescent beads, and whole nematodes with labelled
-nuclei or neurons; cells on a coverslip; and large soft bodies, whose depth hardly shows. Evaluation uses
-other families (`phantoms.FAMILIES`).
+nuclei or neurons; cells on a coverslip; nuclei side by side, as tissue has them; and large soft bodies,
+whose depth hardly shows. Evaluation uses other families (`phantoms.FAMILIES`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from napari_lfm.simulation.soft_shapes import Rotation
 
 Builder = Callable[[Box, np.random.Generator], Scene]
-TRAINING_FAMILIES = ("bead field", "monolayer", "worm", "sparse neurons", "clouds")
+TRAINING_FAMILIES = ("bead field", "monolayer", "worm", "sparse neurons", "clouds", "packed nuclei")
 THIN_SHARE = 0.6
 LAYER_UM = (1.0, 8.0)
 """Thickness of layers."""
@@ -39,6 +39,8 @@ PER_1000_UM2 = (0.6, 20.0)
 """Beads per area."""
 CLOUD_UM = (3.0, 14.0)
 """Half axes."""
+PACKED_UM = (1.3, 7.0)
+"""Radii of nuclei side by side."""
 
 
 def bead_field(box: Box, rng: np.random.Generator) -> Scene:
@@ -197,17 +199,53 @@ def clouds(box: Box, rng: np.random.Generator) -> Scene:
     return Scene(tuple(shapes), ("clouds",), tuple(points))
 
 
+def packed_nuclei(box: Box, rng: np.random.Generator) -> Scene:
+    """Return nuclei side by side, in a layer or filling the depth, all labelled or only some."""
+    size = float(np.exp(rng.uniform(*np.log(PACKED_UM))))
+    flat = float(rng.uniform(0.5, 1.0))
+    fill = float(np.exp(rng.uniform(np.log(0.12), np.log(0.5))))
+    depth = max(float(box.size_um[0]), 1.2 * flat * size)
+    room = depth * float(box.size_um[1:].prod())
+    count = int(np.clip(fill * room / (4 / 3 * np.pi * flat * size**3), 3, 260))
+    texture = float(np.exp(rng.uniform(np.log(0.5), np.log(3.0))))
+    contrast, rough = float(rng.uniform(0.1, 0.7)), float(rng.uniform(0, 0.12))
+    unlike, spots = float(rng.uniform(0.05, 0.5)), float(rng.uniform(0, 6)) if rng.random() < 0.5 else 0.0
+    shapes: list[Shape] = []
+    places = spaced(box, rng, count, 1.9 * size)
+    for place in places:
+        half = size * np.exp(0.12 * rng.normal(size=3)) * (flat, 1, 1)
+        light = float(np.exp(unlike * rng.normal()))
+        shapes.append(
+            Ellipsoid(
+                _vector(place),
+                _vector(half),
+                _about_z(rng) if flat < 0.8 else rotation_of(random_rotation(rng)),
+                bumps=Waves.random(rng, 0.8 * size, 5),
+                bumpiness=rough,
+                texture=Waves.random(rng, texture, 16),
+                contrast=contrast,
+                brightness=light,
+            )
+        )
+        for offset in rng.uniform(-0.5, 0.5, size=(int(rng.poisson(spots)), 3)) * half:
+            radius = float(rng.uniform(0.08, 0.25)) * size
+            shapes.append(Ball(_vector(place + offset), radius, brightness=light * float(rng.uniform(0.3, 2))))
+    return Scene(tuple(shapes), ("packed nuclei",), tuple(_vector(p) for p in places))
+
+
 _THICK: dict[str, tuple[Builder, float]] = {
-    "bead field": (bead_field, 0.25),
-    "worm": (worm, 0.25),
-    "sparse neurons": (sparse_neurons, 0.2),
-    "clouds": (clouds, 0.3),
+    "bead field": (bead_field, 0.2),
+    "worm": (worm, 0.2),
+    "sparse neurons": (sparse_neurons, 0.15),
+    "clouds": (clouds, 0.2),
+    "packed nuclei": (packed_nuclei, 0.25),
 }
 _THIN: dict[str, tuple[Builder, float]] = {
-    "bead field": (bead_field, 0.3),
-    "monolayer": (monolayer, 0.3),
-    "sparse neurons": (sparse_neurons, 0.25),
-    "clouds": (clouds, 0.15),
+    "bead field": (bead_field, 0.25),
+    "monolayer": (monolayer, 0.25),
+    "sparse neurons": (sparse_neurons, 0.2),
+    "clouds": (clouds, 0.1),
+    "packed nuclei": (packed_nuclei, 0.2),
 }
 """Kinds, and how often each is drawn."""
 

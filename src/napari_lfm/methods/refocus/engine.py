@@ -166,6 +166,19 @@ class Refocuser:
         heights = np.broadcast_to(height_um, self.shape)[y0:y1, x0:x1]
         return Refocused(out[0], out[1], np.abs(heights) > self.domain.range_um * (1 + 1e-6))
 
+    def confocal(self, z_um: float, region: Region | None = None) -> np.ndarray:
+        """Return the confocal plane alone at a distance, (y, x): without rendering the wide-field one."""
+        y0, x0, y1, x1 = region or (0, 0, *self.shape)
+        out = np.empty((y1 - y0, x1 - x0), np.float32)
+        at = torch.full((1, 1), min(max(z_um, -self.limit_um), self.limit_um), device=self.device)
+        for top in range(y0, y1, _TILE_PX):
+            for left in range(x0, x1, _TILE_PX):
+                part = (top, left, min(top + _TILE_PX, y1), min(left + _TILE_PX, x1))
+                made = self._confocal(self._part(part), at).cpu().numpy()
+                out[part[0] - y0 : part[2] - y0, part[1] - x0 : part[3] - x0] = made
+        out *= np.float32(self.levels.span)
+        return out
+
     def forget(self) -> None:
         """Let go of the memory of parts."""
         self._parts.clear()

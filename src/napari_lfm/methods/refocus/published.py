@@ -104,6 +104,10 @@ class PublishedRefocuser(Refocuser):
         heights = np.broadcast_to(height_um, self.shape)[y0:y1, x0:x1]
         return Refocused(out, out, np.abs(heights) > self.domain.range_um * (1 + 1e-6))
 
+    def confocal(self, z_um: float, region: Region | None = None) -> np.ndarray:
+        """Return what `plane` gives: there is no other."""
+        return self.plane(z_um, region).confocal
+
     def forget(self) -> None:
         """Let go of the frames that were made last."""
         self._kept.clear()

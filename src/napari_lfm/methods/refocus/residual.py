@@ -72,7 +72,7 @@ def consistency(refocuser: Refocuser) -> Iterator[Progress | Consistency]:
     planes = np.empty((len(z_um), *refocuser.shape), np.float32)
     for region, at, _ in parts:
         for k, z in enumerate(z_um):
-            planes[k][at] = refocuser.plane(float(z), region).confocal
+            planes[k][at] = refocuser.confocal(float(z), region)
             done += 1
             yield Progress(done, total, f"Plane at {z:+.3g} um for the check")
     expected = refocuser.expected(planes, z_um)
@@ -93,7 +93,7 @@ def consistency(refocuser: Refocuser) -> Iterator[Progress | Consistency]:
         change, light = turn(changed), turn(there)  # views: what is added there is added here
         for region, at, _ in parts_of(other.shape):
             for k in range(0, len(z_um), every):
-                plane, own = other.plane(float(z_um[k]), region).confocal, turn(planes[k])[at]
+                plane, own = other.confocal(float(z_um[k]), region), turn(planes[k])[at]
                 change[at] += (plane - own) ** 2
                 light[at] += ((plane + own) / 2) ** 2
                 done += 1
