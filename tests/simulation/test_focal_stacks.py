@@ -10,7 +10,14 @@ import torch
 
 from napari_lfm.core.problems import RequestError
 from napari_lfm.optics.defocus import DefocusOptics
-from napari_lfm.simulation.focal_scenes import bead_field, clouds, focal_scene, sparse_neurons, worm
+from napari_lfm.simulation.focal_scenes import (
+    bead_field,
+    clouds,
+    focal_scene,
+    packed_nuclei,
+    sparse_neurons,
+    worm,
+)
 from napari_lfm.simulation.focal_stacks import FocalSettings, focal_stack, image_focal_stack
 from napari_lfm.simulation.scene import Box
 
@@ -68,7 +75,7 @@ def test_points_are_in_voxels() -> None:
     assert float(made.truth[z - 1 : z + 2, y - 1 : y + 2, x - 1 : x + 2].max()) > 0
 
 
-@pytest.mark.parametrize("scene", [bead_field, worm, sparse_neurons, clouds, focal_scene])
+@pytest.mark.parametrize("scene", [bead_field, worm, sparse_neurons, clouds, packed_nuclei, focal_scene])
 def test_scenes_hold_bodies(scene: object) -> None:
     drawn = scene(Box.centred((25.0, 60.0, 60.0)), np.random.default_rng(0))  # type: ignore[operator]
     assert drawn.shapes and drawn.points_um and drawn.families

@@ -69,8 +69,9 @@ __all__ = [
 _EMPTY = 0.1
 """Contrast of the columns to validate on, over that of the others, below which scores say little."""
 _SIMULATED = (
-    "simulated focal stacks (beads, cells in a layer, worm-like bodies full of nuclei, neurons, large soft "
-    "bodies) of the wide-field and the confocal microscope, noise and haze included; no recording was used"
+    "simulated focal stacks (beads, cells in a layer, worm-like bodies full of nuclei, nuclei side by side, "
+    "neurons, large soft bodies) of the wide-field and the confocal microscope, noise and haze included; no "
+    "recording was used"
 )
 
 

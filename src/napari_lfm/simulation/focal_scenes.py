@@ -229,7 +229,8 @@ def packed_nuclei(box: Box, rng: np.random.Generator) -> Scene:
         )
         for offset in rng.uniform(-0.5, 0.5, size=(int(rng.poisson(spots)), 3)) * half:
             radius = float(rng.uniform(0.08, 0.25)) * size
-            shapes.append(Ball(_vector(place + offset), radius, brightness=light * float(rng.uniform(0.3, 2))))
+            bright = light * float(rng.uniform(0.3, 2))
+            shapes.append(Ball(_vector(place + offset), radius, brightness=bright))
     return Scene(tuple(shapes), ("packed nuclei",), tuple(_vector(p) for p in places))
 
 

@@ -54,6 +54,8 @@ class Degradation:
         ``csbdeep``: whether counts are drawn.
     gauss_sigma : float
         ``csbdeep``: standard deviation of further noise, grey values.
+    noise_free : bool
+        ``modern``: whether slices bring no noise along: of a simulation.
     """
 
     factor: float
@@ -62,6 +64,7 @@ class Degradation:
     noise: tuple[Noise, ...] = ()
     poisson: bool = True
     gauss_sigma: float = 0.0
+    noise_free: bool = False
 
     def __post_init__(self) -> None:
         check_factor(self.factor)
@@ -130,7 +133,8 @@ class Degradation:
         if not self.noise:
             return points
         # the slice was noisy already; blur has left this share of its variance
-        missing = max(0.0, 1.0 - float((self.kernel.astype(np.float64) ** 2).sum()))
+        brought = 0.0 if self.noise_free else float((self.kernel.astype(np.float64) ** 2).sum())
+        missing = max(0.0, 1.0 - brought)
         out = points.clone()
         for k in range(len(points)):
             noise = self.noise[min(k, len(self.noise) - 1)]
