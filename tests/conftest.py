@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,14 +12,30 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Before anything imports Qt, numpy or torch: one binding, and as many threads as the timing is planned for.
+# Before anything imports Qt, numpy or torch: one binding, and one thread for each test process. The processes
+# of xdist inherit what the first one sets here: threads of their own would fight one another for the cores.
 os.environ.setdefault("QT_API", "pyqt6")
 os.environ.setdefault("PYTEST_QT_API", "pyqt6")
-os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # napari would otherwise read and write the developer's own settings
 os.environ.setdefault("NAPARI_CONFIG", "")
 
+LONG_ROOMS = ("methods", "widgets", "bench")
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest: no process is left with one when the others are done."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path not in slow, item.path.parent.name not in LONG_ROOMS))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Take what the imports left out of the garbage collection that follows every window."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

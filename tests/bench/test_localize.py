@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 
 from napari_lfm.bench import localize
 from napari_lfm.bench._localize_movie import MovieSetup, simulate
@@ -13,8 +14,6 @@ from napari_lfm.optics.presets import load_microscope
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 SMALL = LocalizeSetup(
     microscope="waveblocks-20x0.45",
@@ -59,6 +58,7 @@ def test_a_movie_is_what_it_is_called() -> None:
     np.testing.assert_array_equal(movie, again[0])
 
 
+@pytest.mark.slow
 def test_rows_hold_the_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     out = localize.run(told.append, SMALL, ("csc",), folder=tmp_path, movie=None)
@@ -71,6 +71,7 @@ def test_rows_hold_the_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert max(r["recall"] for r in out["rows"]) > 0
     assert any("plane" in t for t in told)
     # recordings are kept
+    monkeypatch.setattr(localize, "epipolar_times", lambda *_: {})
     monkeypatch.setattr("napari_lfm.bench._localize_scenes.simulate_lightfields", None)
     again = localize.run(None, SMALL, ("csc",), folder=tmp_path, movie=None)
     for a, b in zip(out["rows"], again["rows"], strict=True):
