@@ -162,8 +162,8 @@ def test_the_recipes_are_the_trainings_of_the_shipped_models() -> None:
     assert made.describe() == usual.describe()
     oil = recipe_wish("refocus-40x1.3.yaml")
     assert oil.start_from == "refocus-20x0.8"
-    assert plan_of(oil) == RefocusPlan(range_um=2.7, first_steps=500)
-    assert config_of(oil) == make_config(minutes=30, learning_rate=7e-4, **common)
+    assert plan_of(oil) == RefocusPlan(range_um=2.7, first_steps=1200)
+    assert config_of(oil) == make_config(minutes=50, learning_rate=1e-3, **common)
     made = simulation_of(oil)
     assert made.settings == FocalSettings(step_um=0.135, pixel_um=0.1625)
     assert made.optics == DefocusOptics(na=1.3, immersion_index=1.515, sample_index=1.42, depth_um=7.0)
