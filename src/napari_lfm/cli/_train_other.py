@@ -1,4 +1,4 @@
-"""``napari-lfm train localize``, ``wfcon`` and ``refocus``: for emitters, stacks, and single images."""
+"""``napari-lfm train localize``, ``wfcon``, ``refocus``, ``isotropic``: emitters, stacks, single images."""
 
 from __future__ import annotations
 
@@ -79,6 +79,19 @@ def trainer_of(method: str) -> Trainer:
             shown,
             _foresee_refocus,
         )
+    if method == "isotropic":
+        from napari_lfm.methods import train_isotropic as i
+
+        shown = [("restored", "psnr_db", "{:.2f} dB"), ("interpolated", "input_psnr_db", "{:.2f} dB")]
+        return Trainer(
+            method,
+            i.make_isotropic_wish,
+            i.recorded_isotropic_wish,
+            i.isotropic_folder,
+            i.run_isotropic_training,
+            shown,
+            _foresee_isotropic,
+        )
     from napari_lfm.methods import train_localize as t
 
     shown = [("found", "hits", "{:.1%}"), ("depth", "rmse_z_um", "{:.2f} um rms")]
@@ -106,6 +119,12 @@ def _foresee_refocus(wish: Any) -> list[str]:
     from napari_lfm.methods.train_refocus_check import check_refocus, estimate_refocus
 
     return [*_notes(check_refocus(wish)), *estimate_refocus(wish).sentences]
+
+
+def _foresee_isotropic(wish: Any) -> list[str]:
+    from napari_lfm.methods.train_isotropic_check import check_isotropic, estimate_isotropic
+
+    return [*_notes(check_isotropic(wish)), *estimate_isotropic(wish).sentences]
 
 
 def _notes(problems: list[Problem]) -> list[str]:

@@ -22,7 +22,8 @@ def models(
         typer.Option(
             "--import",
             metavar="PATH",
-            help="Add a model folder, a ZIP of one, a model_<epoch> of LFMNet, or a SavedModel of Deep-Z.",
+            help="Add a model folder, a ZIP of one, a model_<epoch> of LFMNet, a SavedModel of Deep-Z, or a "
+            "CSBDeep folder.",
         ),
     ] = None,
     id: Annotated[str | None, typer.Option("--id", help="With --import: give it this id.")] = None,
@@ -146,6 +147,14 @@ def _import(path: Path, id: str | None, told: dict[str, Any]) -> Answer:
             entry = import_checkpoint(path, id, **_with_microscope(told))
     if is_published(path):
         entry = import_published(path, id, **_optics_of(told))
+    from napari_lfm.networks.isotropic_published import import_care, is_care
+
+    if entry is None and is_care(path):
+        if any(value is not None for value in told.values()):
+            raise RequestError(
+                "--down, --microscope, --z-um and --input-max belong to other models.", "Leave them out."
+            )
+        entry = import_care(path, id)
     if entry is not None and entry.card.notes:
         say(f"Note: {entry.card.notes}")
     if entry is None:
@@ -206,6 +215,9 @@ def optics_of(card: ModelCard, long: bool = False) -> str:
     """Return the optics that a model is for, in a few words."""
     microscope = card.optics
     pixels = "" if card.n_pixels is None else f"N {card.n_pixels}"
+    if card.method == "isotropic":  # what counts is how far the planes are apart
+        factor = float(card.scalers.get("factor", 0.0))
+        return f"planes {factor:.3g} px apart" if factor > 0 else "any stack"
     if microscope is None:
         return pixels or "not known"
     objective = microscope.objective

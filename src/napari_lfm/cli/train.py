@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from napari_lfm.methods.train_lfmnet import TrainedModel, TrainWish
     from napari_lfm.training.events import Validated
 
-TRAINABLE = ("lfmnet", "localize", "wfcon", "refocus")
+TRAINABLE = ("lfmnet", "localize", "wfcon", "refocus", "isotropic")
 _LENGTH = ("minutes", "steps")
 _SCORES = (
     ("network", "psnr_db"),
@@ -29,10 +29,14 @@ _FIGURES = ("psnr_db", "pearson", "baseline_psnr_db", "rl5_psnr_db")
 
 @command
 def train(
-    method: Annotated[str, typer.Argument(help="Method to train: lfmnet, localize, wfcon or refocus.")],
+    method: Annotated[
+        str, typer.Argument(help="Method to train: lfmnet, localize, wfcon, refocus, isotropic.")
+    ],
     stacks: Annotated[
         list[Path] | None,
-        typer.Argument(help="refocus: focal stacks to train on [simulated specimens]."),
+        typer.Argument(
+            help="refocus: focal stacks to train on [simulated specimens]; isotropic: the stack to restore."
+        ),
     ] = None,
     microscope: Microscope = None,
     recipe: Annotated[
@@ -79,7 +83,7 @@ def train(
         bool | None, typer.Option("--register/--no-register", help="wfcon: register every pair [yes].")
     ] = None,
     voxel_um: Annotated[
-        str | None, typer.Option("--voxel-um", help="wfcon, refocus: voxel size Z,Y,X of the stacks, um.")
+        str | None, typer.Option("--voxel-um", help="Of stacks: voxel size Z,Y,X, um.")
     ] = None,
     vgg: Annotated[
         Path | None,
@@ -87,7 +91,7 @@ def train(
     ] = None,
     start_from: Annotated[
         str | None,
-        typer.Option("--start-from", help="wfcon, refocus: model to go on from, id or folder; or none."),
+        typer.Option("--start-from", help="Of stacks: model to go on from, id or folder; or none."),
     ] = None,
     confocal: Annotated[
         list[Path] | None,
@@ -109,6 +113,12 @@ def train(
     adversarial: Annotated[
         bool | None,
         typer.Option("--adversarial/--no-adversarial", help="refocus: against a discriminator, too [no]."),
+    ] = None,
+    psf: Annotated[
+        Path | None, typer.Option("--psf", help="isotropic: a measured point spread function.")
+    ] = None,
+    psf_voxel_um: Annotated[
+        str | None, typer.Option("--psf-voxel-um", help="isotropic: its voxel size Z,Y,X, um.")
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the last training, with more minutes or steps.")
@@ -133,7 +143,8 @@ def train(
         "--immersion-index": immersion_index, "--wavelength-um": wavelength_um, "--range-um": range_um,
         "--reverse": reverse, "--adversarial": adversarial,
     }  # fmt: skip
-    if method in ("localize", "wfcon", "refocus"):
+    measured: dict[str, Any] = {"--psf": psf, "--psf-voxel-um": psf_voxel_um}
+    if method in ("localize", "wfcon", "refocus", "isotropic"):
         from napari_lfm.cli._train_other import train_other
 
         named = {
@@ -154,10 +165,15 @@ def train(
         elif method == "refocus":
             others |= {k: v for k, v in of_pairs.items() if k not in ("--voxel-um", "--start-from")}
             named |= _focal_entries(focal, voxel_um, start_from)
+        elif method == "isotropic":
+            others |= {k: v for k, v in (of_pairs | focal).items() if k not in ("--voxel-um", "--start-from")}
+            others.pop("STACKS")
+            named |= _own_entries(stacks, voxel_um, measured) | {"start_from": start_from}
         else:
             others |= of_pairs | focal
+        others |= {} if method == "isotropic" else measured
         return train_other(method, named, others, settings or [], recipe, resume, folder, output)
-    _refuse_stack_options(of_pairs | focal)
+    _refuse_stack_options(of_pairs | focal | measured)
     from napari_lfm.core.problems import raise_for
     from napari_lfm.methods.train_lfmnet import check_training, estimate_training, run_training
 
@@ -235,6 +251,19 @@ def _focal_entries(focal: dict[str, Any], voxel_um: str | None, start_from: str 
             )
         out |= {"step_um": step, "pixel_um": columns}
     return {**out, "start_from": start_from}
+
+
+def _own_entries(stacks: list[Path] | None, voxel_um: str | None, measured: dict[str, Any]) -> dict[str, Any]:
+    """Return what the options about a stack of one's own say, by the names of the wish."""
+    from napari_lfm.cli._console import numbers
+
+    sizes = {"voxel_um": voxel_um, "psf_voxel_um": measured["--psf-voxel-um"]}
+    out: dict[str, Any] = {
+        k: None if v is None else numbers(v, 3, "voxel size", "0.5,0.1,0.1") for k, v in sizes.items()
+    }
+    out["stacks"] = [str(p) for p in stacks] if stacks else None
+    out["psf"] = None if measured["--psf"] is None else str(measured["--psf"])
+    return out
 
 
 def _refuse_stack_options(stacks: dict[str, Any]) -> None:

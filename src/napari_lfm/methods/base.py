@@ -112,6 +112,7 @@ def _registry() -> dict[str, str]:
     return {
         "deconvolve-lightfield": "napari_lfm.methods.deconvolve_lightfield:DeconvolveLightfield",
         "deconvolve-widefield": "napari_lfm.methods.deconvolve_widefield:DeconvolveWidefield",
+        "isotropic": "napari_lfm.methods.isotropic.method:Isotropic",
         "lfmnet": "napari_lfm.methods.lfmnet:Lfmnet",
         "localize": "napari_lfm.methods.localize:Localize",
         "refocus": "napari_lfm.methods.refocus.method:Refocus",

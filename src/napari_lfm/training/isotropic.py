@@ -10,6 +10,7 @@ import torch
 
 from napari_lfm.core.problems import RequestError
 from napari_lfm.networks.isotropic import make_network
+from napari_lfm.training.isotropic_simulated import SimulatedLateral
 from napari_lfm.training.losses import L1, combine
 from napari_lfm.training.task import BaseTask, Validation, numpy_rng, torch_rng
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_lfm.training.isotropic_patches import LateralPatches
+    from napari_lfm.training.isotropic_pooled import PooledPatches
 
 LEARNING_RATE, BATCH_SIZE = 4e-4, 16
 """CSBDeep's (Adam, mean absolute error, 100 epochs of 400 steps)."""
@@ -61,7 +63,7 @@ class IsotropicTask(BaseTask):
 
     Parameters
     ----------
-    source : LateralPatches
+    source : LateralPatches, PooledPatches or SimulatedLateral
     plan : IsotropicPlan
     seed : int
     start : mapping of str to Tensor, optional
@@ -75,7 +77,7 @@ class IsotropicTask(BaseTask):
 
     def __init__(
         self,
-        source: LateralPatches,
+        source: LateralPatches | PooledPatches | SimulatedLateral,
         plan: IsotropicPlan | None = None,
         seed: int = 0,
         start: Mapping[str, torch.Tensor] | None = None,
@@ -111,12 +113,17 @@ class IsotropicTask(BaseTask):
 
     def prepare(self) -> Iterator[tuple[int, int, str]]:
         """Degrade what is degraded once; yields (done, all, what)."""
+        if isinstance(self.source, SimulatedLateral):
+            yield from self.source.making()
+            return
         self.source.prepare(torch_rng(self.seed, 0, _PREPARE))
         yield 1, 1, "Degrading lateral slices"
 
     def batch(self, index: int) -> dict[str, torch.Tensor]:
         """Return inputs and targets of a step."""
         self.source.prepare(torch_rng(self.seed, 0, _PREPARE))
+        if isinstance(self.source, SimulatedLateral):
+            self.source.at_step(index)
         given, wanted = self.source.draw(
             self.plan.batch_size, numpy_rng(self.seed, index), torch_rng(self.seed, index)
         )

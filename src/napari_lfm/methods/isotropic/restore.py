@@ -167,7 +167,7 @@ def restore_stack(
 
 def _joined(first: np.ndarray, second: np.ndarray, mean: Mean) -> np.ndarray:
     if mean == "geometric":
-        return np.sqrt(np.maximum(first, 0) * np.maximum(second, 0))
+        return np.asarray(np.sqrt(np.maximum(first, 0) * np.maximum(second, 0)))
     return np.asarray((first + second) / 2)
 
 
