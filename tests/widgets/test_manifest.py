@@ -20,7 +20,7 @@ def manifest() -> PluginManifest:
 def test_everything_named_exists(manifest: PluginManifest) -> None:
     manifest.validate_imports()
     titles = {w.display_name for w in manifest.contributions.widgets or []}
-    assert titles >= {"Light field", "Reconstruct", "Simulate"}
+    assert titles >= {"Light field", "Reconstruct", "Restore isotropic", "Simulate"}
 
 
 def test_settings_without_napari_are_defaults(monkeypatch: Any) -> None:

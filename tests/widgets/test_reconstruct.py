@@ -10,7 +10,7 @@ import pytest
 
 from napari_lfm.core.problems import LfmError
 from napari_lfm.io.read import read_image
-from napari_lfm.widgets import reconstruct, results
+from napari_lfm.widgets import reconstruct, result_export
 from napari_lfm.widgets.reconstruct import ReconstructWidget
 
 if TYPE_CHECKING:
@@ -273,7 +273,7 @@ def test_full_disk_is_told_and_nothing_is_lost(
     def full(path: Any, result: Any) -> None:
         raise LfmError("The disk is full.", "Choose another folder.")
 
-    monkeypatch.setattr(results, "write_result", full)
+    monkeypatch.setattr(result_export, "write_result", full)
     c.results.save(tmp_path / "out.tif")
     qtbot.waitUntil(lambda: "The disk is full." in widget.view.save_text.text(), timeout=20_000)
     assert widget.view.save_button.isEnabled()

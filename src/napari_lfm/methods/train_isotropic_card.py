@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 _SIMULATED = (
     "simulated lateral slices (beads, cells in a layer, worm-like bodies full of nuclei, nuclei side by "
-    "side, neurons, large soft bodies), confocal and wide-field, planes {0:g} to {1:g} pixels apart, blur and "
-    "noise at random; no recording was used"
+    "side, neurons, large soft bodies), confocal and wide-field, planes {0:g} to {1:g} pixels apart, blur "
+    "and noise at random; no recording was used"
 )
 _FOR_ONE = (
     "Made for one stack. For another of the same kind, with planes as far apart, it may do; for others train "

@@ -93,10 +93,12 @@ def offers(
     microscope: Microscope | None,
     n_pixels: int | None = None,
     fit: Callable[[ModelCard], Fit] | None = None,
+    optics_count: bool = True,
 ) -> list[Offer]:
     """Return models with their fit, the best first; the order within a fit is that of `best_model`.
 
-    With `fit`, that is asked; methods that take stacks do not need a microscope to choose a model.
+    With `fit`, that is asked; methods that take stacks do not need a microscope to choose a model. Without
+    `optics_count` it does not matter that nobody has compared the optics.
     """
     found: list[Offer] = []
     seen: set[str] = set()
@@ -104,7 +106,7 @@ def offers(
         name = entry.card.id.lower()
         key = str(entry.folder) if name in seen else entry.card.id
         seen.add(name)
-        found.append(_offer(entry, key, microscope, n_pixels, fit))
+        found.append(_offer(entry, key, microscope, n_pixels, fit, optics_count))
     found.sort(key=lambda o: o.entry.preference, reverse=True)
     order = _ORDER if fit is None else _STACK_ORDER
     found.sort(key=lambda o: order.index(o.verdict))
@@ -117,6 +119,7 @@ def _offer(
     microscope: Microscope | None,
     n_pixels: int | None,
     fit: Callable[[ModelCard], Fit] | None,
+    optics_count: bool,
 ) -> Offer:
     if entry.source == "remote":
         return Offer(entry, key, "remote", ("It is not on this machine yet.",))
@@ -129,21 +132,22 @@ def _offer(
     else:
         assert microscope is not None
         found = check_card(entry.card, microscope, n_pixels)
-    if found.verdict != "matches" or (entry.card.microscope is not None and microscope is not None):
+    compared = entry.card.microscope is not None and microscope is not None
+    if found.verdict != "matches" or compared or not optics_count:
         return Offer(entry, key, found.verdict, found.reasons, found.z_scale)
     who = "No microscope is chosen" if microscope is None else "The card does not say its microscope"
     reasons = found.reasons or (f"{who}, so that the optics could not be compared.",)
     return Offer(entry, key, "unchecked", reasons, found.z_scale)
 
 
-def fit_html(offer: Offer) -> str:
-    """Return the fit in words; quiet where all is well."""
+def fit_html(offer: Offer, what: str = "your microscope") -> str:
+    """Return the fit to something in words; quiet where all is well."""
     reasons, more = html.escape(" ".join(offer.reasons)), len(offer.reasons) - 1
     if offer.verdict == "refused" and more > 0:  # all of them stand where the run is planned
         others = "is another reason" if more == 1 else f"are {more} more reasons"
         reasons = f"{html.escape(offer.reasons[0])} There {others}: see 'What will be done'."
     if offer.verdict == "matches":
-        return coloured("\N{CHECK MARK} It fits your microscope.", "good")
+        return coloured(f"\N{CHECK MARK} It fits {what}.", "good")
     if offer.verdict == "unknown":
         return ""
     kind = {"refused": "error", "broken": "error", "resample": "warning", "unchecked": "warning"}

@@ -77,8 +77,8 @@ def bring(
     Parameters
     ----------
     path : Path
-        A model folder, a ZIP file of one, a checkpoint of the authors' LFMNet, or a SavedModel folder of the
-        authors of virtual refocusing.
+        A model folder, a ZIP file of one, a checkpoint of the authors' LFMNet, a SavedModel folder of the
+        authors of virtual refocusing, or a CSBDeep model: its folder, or the Keras file in it.
     answers : dict, optional
         For a checkpoint: arguments of `import_checkpoint`.
     id : str, optional
@@ -100,6 +100,10 @@ def bring(
 
         if is_published(path):
             return import_published(path, id)
+        from napari_lfm.networks.isotropic_published import import_care, is_care
+
+        if is_care(path):
+            return import_care(path, id)
         from napari_lfm.networks.registry import import_model
 
         return import_model(path, id)

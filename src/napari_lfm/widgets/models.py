@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from qtpy.QtCore import QUrl
 from qtpy.QtGui import QDesktopServices
@@ -50,6 +50,13 @@ class Models:
     voxel_um : callable, optional
         Returns the voxel size of the chosen stack, for methods that work on stacks; None while not known.
     """
+
+    asks: ClassVar[bool] = True
+    """Whether the user has to agree to a model that was trained for something slightly different."""
+    optics_count: ClassVar[bool] = True
+    """Whether a model is for certain optics."""
+    nothing: ClassVar[tuple[str, str]] = ("", "")
+    """Line of the list for no model, and its key, where a run can do without one."""
 
     def __init__(
         self,
@@ -101,8 +108,10 @@ class Models:
         if not self.method:
             return
         before = self.chosen
-        self.offers = offers(self._entries, self.session.microscope, self._n_pixels(), self._fit())
-        if self._wanted and all(o.key != self._wanted for o in self.offers):
+        microscope, count = self.session.microscope, self.optics_count
+        self.offers = offers(self._entries, microscope, self._n_pixels(), self._fit(), count)
+        known = {o.key for o in self.offers} | {self.nothing[1]}
+        if self._wanted and self._wanted not in known:
             self._wanted = ""
         self._show()
         after = self.chosen
@@ -135,8 +144,11 @@ class Models:
     @property
     def agreed(self) -> bool:
         """Whether the user has agreed to what the model asks for."""
+        return not self._question() or self.view.confirm_box.isChecked()
+
+    def _question(self) -> str:
         offer = self.chosen
-        return offer is None or not question(offer, self._n_pixels()) or self.view.confirm_box.isChecked()
+        return "" if offer is None or not self.asks else question(offer, self._n_pixels())
 
     def doubt(self) -> Problem | None:
         """Return what the user has to decide before a run."""
@@ -178,13 +190,17 @@ class Models:
     def _show(self) -> None:
         view, offer = self.view, self.chosen
         titles = [(o.title, o.key, " ".join((o.card.title, *o.reasons)).strip()) for o in self.offers]
-        view.show_models(titles, "" if offer is None else offer.key)
+        text, none = self.nothing
+        if text:
+            titles.append((text, none, ""))
+        view.show_models(titles, none if offer is None else offer.key)
         if offer is None:
-            view.show_fit(coloured(_NO_MODEL, "warning"), "")
+            view.show_fit("" if text else coloured(_NO_MODEL, "warning"), "")
             view.summary.show_text("")
             view.show_buttons(known=False, here=False, own=False, remote=False)
             return
-        view.show_fit(fit_html(offer), question(offer, self._n_pixels()))
+        what = "your microscope" if self.optics_count else "your stack"
+        view.show_fit(fit_html(offer, what), self._question())
         view.summary.show_text(summary_html(offer.entry))
         remote = offer.entry.source == "remote"
         view.show_buttons(known=True, here=not remote, own=offer.entry.source == "user", remote=remote)
@@ -247,7 +263,10 @@ class Models:
 
     def _ask_file(self) -> None:
         name, _ = QFileDialog.getOpenFileName(
-            self.view, "Import a ZIP file or an LFMNet checkpoint (model_<epoch>)", "", "All files (*)"
+            self.view,
+            "Import a ZIP file, an LFMNet checkpoint or CSBDeep's weights",
+            "",
+            "All files (*)",
         )
         if name:
             self.import_from(Path(name))

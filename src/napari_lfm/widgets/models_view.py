@@ -67,13 +67,15 @@ class ModelBox(QWidget):
         self.more_button = button("More...", "The whole card: training, scores, licence, fingerprint")
         self.fetch_button = button("Fetch", "Bring this model to this machine")
         self.import_button = button(
-            "Import...", "Add a model folder, a ZIP file of one, or a checkpoint of the authors' LFMNet"
+            "Import...",
+            "Add a model folder, a ZIP file of one, or what others trained: a checkpoint of the authors' "
+            "LFMNet, a CSBDeep folder (config.json, weights_best.h5)",
         )
         self.locate_button = button("Show folder", "Open the folder that holds the model")
         self.delete_button = button("Delete...", "Remove this model from this machine; only your own")
         menu = QMenu(self.import_button)
-        self.folder_action = QAction("Model folder...", self)
-        self.file_action = QAction("ZIP file or LFMNet checkpoint...", self)
+        self.folder_action = QAction("Model folder, also of CSBDeep...", self)
+        self.file_action = QAction("ZIP file, LFMNet checkpoint or Keras file...", self)
         menu.addAction(self.folder_action)
         menu.addAction(self.file_action)
         self.import_button.setMenu(menu)

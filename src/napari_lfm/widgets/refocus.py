@@ -116,7 +116,7 @@ class RefocusController:
             self.view.pixel_box.setValue(0.0)
             self.view.pixel_box.blockSignals(False)
             if layer is not None:
-                place_as_its_file(layer)
+                place_as_its_file(layer, self.session.viewer)
                 for name in _LAYER_EVENTS:
                     getattr(layer.events, name).connect(self._changed_layer)
         self._look()

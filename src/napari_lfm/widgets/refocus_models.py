@@ -34,15 +34,8 @@ class CardFit:
 class RefocusModels(Models):
     """Resampling does no harm here: it is said, and not asked for."""
 
-    @property
-    def agreed(self) -> bool:
-        """Whether the model may run."""
-        return True
+    asks = False
 
     def begin(self) -> None:
         """Offer the models for refocusing."""
         self.use(METHOD, CardFit())
-
-    def _show(self) -> None:
-        super()._show()
-        self.view.confirm_box.setVisible(False)

@@ -233,22 +233,25 @@ class ResultLayers:
             self._waiting = None
             self._layers[name] = self._fill(waiting, name, image, limits)
             return
-        share = name == "confidence"  # 0 to 1 by its meaning
-        if share:
-            limits = (0.0, 1.0)
+        colormap, meant = self._look(name, image)
+        limits = limits if meant is None else meant
         data, arguments, _ = layer_data_from(
             image,
             name=self._name(name),
             role="volume",
-            colormap=_SHARE_COLORMAP if share else _COLORMAP,
+            colormap=colormap,
             contrast_limits=limits,
             visible=visible,
         )
         arguments = in_units(arguments, self._world)
         layer = bare(self._viewer.add_image(data, **arguments))
-        if not share:
+        if meant is None:
             _set_limits(layer, limits)
         self._layers[name] = layer
+
+    def _look(self, name: str, image: xr.DataArray) -> tuple[str, tuple[float, float] | None]:
+        """Return the colours of an output, and its limits where they follow from its meaning."""
+        return (_SHARE_COLORMAP, (0.0, 1.0)) if name == "confidence" else (_COLORMAP, None)
 
     def _fits(self, waiting: Image, image: xr.DataArray) -> bool:
         return self._present(waiting) and _alike(tuple(waiting.data.shape), image.shape)

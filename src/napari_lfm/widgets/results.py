@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import html
 from dataclasses import replace
-from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
-from qtpy.QtGui import QGuiApplication
-from qtpy.QtWidgets import QFileDialog
 
-from napari_lfm._settings import load_settings
 from napari_lfm.core.events import Result
 from napari_lfm.core.problems import LfmError
-from napari_lfm.io.provenance import as_command, as_python, make_provenance
-from napari_lfm.io.write import write_result
+from napari_lfm.io.provenance import make_provenance
 from napari_lfm.methods.base import get_method
-from napari_lfm.optics.presets import preset_names, user_microscope_names
 from napari_lfm.widgets.background import problem_of
 from napari_lfm.widgets.compare import Compare
 from napari_lfm.widgets.panel import show_panel
+from napari_lfm.widgets.result_export import ResultExport
 from napari_lfm.widgets.result_residuals import (
     forget,
     judge,
@@ -32,9 +26,11 @@ from napari_lfm.widgets.result_residuals import (
     volume_of,
 )
 from napari_lfm.widgets.session import bare, update_record
-from napari_lfm.widgets.texts import coloured, residual_words, shape_text
+from napari_lfm.widgets.texts import residual_words, shape_text
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari.layers import Image
 
     from napari_lfm.core.problems import Problem
@@ -43,8 +39,6 @@ if TYPE_CHECKING:
     from napari_lfm.widgets.reconstruct_view import ReconstructView
     from napari_lfm.widgets.result_layers import ResultLayers
     from napari_lfm.widgets.runner import Outcome
-
-_SAVE_FILTER = "OME-TIFF (*.tif);;OME-Zarr (*.ome.zarr)"
 
 
 def input_name(request: Request) -> str:
@@ -105,15 +99,15 @@ class ResultActions:
         self.viewer = panel.session.viewer
         self.outcome: Outcome | None = None
         self.result: Result | None = None
+        self.export = ResultExport(
+            panel, view.save_button, view.python_button, view.command_button, view.save_text
+        )
         self.compare = Compare(self.viewer)
         self._hidden: list[Any] = []
         self._layer: Image | None = None
         self._to_judge: list[Image] = []
-        view.save_button.clicked.connect(self.ask_save)
         view.check_button.clicked.connect(self.check)
         view.compare_stacks_button.clicked.connect(self.compare_stacks)
-        view.python_button.clicked.connect(self.copy_python)
-        view.command_button.clicked.connect(self.copy_command)
         view.contrast_button.clicked.connect(layers.fit_contrast)
         view.comparison_chosen.connect(self._compare)
         view.volume_button.clicked.connect(self.turn)
@@ -123,15 +117,16 @@ class ResultActions:
     def take(self, outcome: Outcome) -> None:
         """Offer what a run has left."""
         self.outcome, self.result, self._to_judge = outcome, None, []
+        self.export.result, self.export.name = None, input_name(outcome.request)
         self.view.check_text.show_text("")
         self.view.compare_combo.setVisible(False)
         self.view.judge_text.show_text("")
         self.view.save_text.show_text("")
         # fingerprints of the inputs take a moment: off the GUI thread
-        self.background.submit("result", lambda: result_of(outcome), self._have, self._tell_save)
+        self.background.submit("result", lambda: result_of(outcome), self._have, self.export.tell)
 
     def _have(self, result: Result) -> None:
-        self.result = result
+        self.result = self.export.result = result
         image = result.outputs[result.primary]
         text = shape_text(image) if isinstance(image, xr.DataArray) else f"{len(image)} points"
         self.view.show_result(f"<b>{result.primary}:</b> {text}")
@@ -147,48 +142,12 @@ class ResultActions:
                 judge(layer, figures["relative_residual"], figures["expected_noise"])
                 self.view.check_text.show_text(f"<b>{figures.get('message', '')}</b>")
         self.show_residuals()
-        folder = load_settings().autosave_folder
-        if folder and self.outcome is not None and self.outcome.status == "finished":
-            stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-            self.save(Path(folder).expanduser() / f"{self._stem()}-{stamp}.tif")
-
-    # --------------------------------------------------------------------- save
-    def _stem(self) -> str:
-        name = "" if self.outcome is None else input_name(self.outcome.request)
-        what = "volume" if self.result is None else self.result.primary
-        return f"{name or 'image'}-{what}".replace("/", "-")
-
-    def ask_save(self) -> None:
-        """Ask for a file, then save."""
-        name, chosen = QFileDialog.getSaveFileName(
-            self.view, "Save result", f"{self._stem()}.tif", _SAVE_FILTER
-        )
-        if not name:
-            return
-        path = Path(name)
-        if "zarr" in chosen and not name.lower().endswith(".zarr"):
-            path = path.with_name(path.name + ".ome.zarr")
-        elif not path.suffix:
-            path = path.with_suffix(".tif")
-        self.save(path)
+        if self.outcome is not None and self.outcome.status == "finished":
+            self.export.save_by_itself()
 
     def save(self, path: Path) -> None:
         """Write the result in a worker; a failure is told, and nothing is lost."""
-        result = self.result
-        if result is None:
-            return
-        self.view.save_text.show_text("Saving...")
-        self.view.save_button.setEnabled(False)
-        self.background.submit("save", lambda: write_result(path, result), self._saved, self._tell_save)
-
-    def _saved(self, paths: list[Path]) -> None:
-        self.view.save_button.setEnabled(True)
-        names = "<br>".join(str(path) for path in paths)
-        self.view.save_text.show_text(f"{coloured('Saved', 'good')} {names}")
-
-    def _tell_save(self, problem: Problem) -> None:
-        self.view.save_button.setEnabled(True)
-        self.view.save_text.show_problems([problem])
+        self.export.save(path)
 
     def compare_stacks(self) -> None:
         """Open the panel that holds stacks against each other, with the last input and result in it."""
@@ -294,24 +253,7 @@ class ResultActions:
         self._to_judge = []
         self.view.judge_text.show_problems([problem])
 
-    # --------------------------------------------------------------------- copy
-    def copy_python(self) -> None:
-        """Put a script that repeats the run on the clipboard."""
-        if self.result is not None:
-            self._copy(as_python(self.result.provenance), "Python script")
-
-    def copy_command(self) -> None:
-        """Put a command line that repeats the run on the clipboard."""
-        if self.result is not None:
-            known = (*preset_names(), *user_microscope_names())
-            self._copy(as_command(self.result.provenance, presets=known), "command line")
-
-    def _copy(self, text: str, what: str) -> None:
-        clipboard = QGuiApplication.clipboard()
-        if clipboard is not None:
-            clipboard.setText(text)
-        self.view.save_text.show_text(f"The {what} is on the clipboard.")
-
+    # --------------------------------------------------------------------- look
     def _compare(self, mode: str) -> None:
         self.compare.choose(mode)
         if mode == "volume":

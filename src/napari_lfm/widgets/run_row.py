@@ -40,7 +40,7 @@ class RunRow(QWidget):
             "Go on from the present result with as many iterations again",
             self.continue_clicked.emit,
         )
-        layout.addLayout(row(self.run_button, self.stop_button, self.continue_button))
+        self._lay_out(layout)
         self.bar = QProgressBar()
         self.bar.setTextVisible(True)
         layout.addWidget(self.bar)
@@ -49,6 +49,10 @@ class RunRow(QWidget):
         self.curve = Sparkline("Light not explained")
         layout.addWidget(self.curve)
         self.show_idle()
+
+    def _lay_out(self, layout: QVBoxLayout) -> None:
+        """Place the buttons."""
+        layout.addLayout(row(self.run_button, self.stop_button, self.continue_button))
 
     def show_idle(self) -> None:
         """Show that nothing runs."""

@@ -34,7 +34,12 @@ class SideBySide:
         """Whether the layers stand beside each other now."""
         return self._before is not None
 
-    def show(self, layers: Sequence[Image], limits: Sequence[tuple[float, float] | None] = ()) -> None:
+    def show(
+        self,
+        layers: Sequence[Image],
+        limits: Sequence[tuple[float, float] | None] = (),
+        below: bool = False,
+    ) -> None:
         """Put layers into cells, each with its name; all others are hidden.
 
         Parameters
@@ -43,6 +48,8 @@ class SideBySide:
             In reading order: up to three in a row, more in two rows.
         limits : sequence of (low, high) or None, optional
             Contrast limits; default from percentiles.
+        below : bool
+            Below one another, for what is wide.
         """
         self.restore()
         viewer, wanted = self._viewer, [bare(x) for x in layers]
@@ -75,7 +82,7 @@ class SideBySide:
                 layer.name_overlay.visible = True
                 layer.name_overlay.position = "top_left"
         # the list's last layer is its uppermost, and comes last with a positive stride
-        rows = 1 if len(wanted) <= _LONGEST_ROW else 2
+        rows = len(wanted) if below else 1 if len(wanted) <= _LONGEST_ROW else 2
         grid.stride, grid.shape, grid.spacing = 1, (rows, -(-len(wanted) // rows)), 6
         grid.enabled = True
         viewer.reset_view()

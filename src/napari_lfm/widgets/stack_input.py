@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     import xarray as xr
+    from napari import Viewer
     from napari.layers import Image
 
     from napari_lfm.widgets.panel import Panel
@@ -32,6 +34,14 @@ if TYPE_CHECKING:
 _NO_INPUT = {*ROLES, "quicklook", "reprojection", "disagreement"}
 _MADE = {"volume", "truth"}
 _EVENTS = ("scale", "translate", "units", "axis_labels", "data")
+
+
+@dataclass(frozen=True)
+class StackTaker:
+    """What the box of the stack asks of a method, for panels that serve a single one."""
+
+    takes_psf: bool = False
+    input_kind: str = "stack"
 
 
 def takes_psf(method: Any) -> bool:
@@ -149,7 +159,7 @@ class StackInput:
             for role in ROLES:  # a stack is no light field, whatever its name has suggested
                 if self.session.input(role) is layer:
                     self.session.set_input(role, None)
-            place_as_its_file(layer)
+            place_as_its_file(layer, self.session.viewer)
             if layer_record(layer).get("role") not in _MADE:
                 update_record(layer, role="stack")
             if layer is self.psf:
@@ -230,6 +240,7 @@ class StackInput:
             layer.scale = tuple(scale)
         if layer.ndim == image.ndim and all(label.startswith("-") for label in layer.axis_labels):
             layer.axis_labels = dims
+        slice_again(self.session.viewer)
         self.session.viewer.reset_view()
         self._on_layer()
 
@@ -328,7 +339,18 @@ def layer_dims(layer: Image, image: xr.DataArray) -> tuple[str, ...]:
     return (*unnamed, *dims)
 
 
-def place_as_its_file(layer: Image) -> None:
+def slice_again(viewer: Viewer) -> None:
+    """Show a layer whose units have changed: napari slices it in the old ones until a slider moves."""
+    dims = viewer.dims
+    for axis in dims.not_displayed:
+        here = dims.current_step[axis]
+        if dims.nsteps[axis] > 1:
+            dims.set_current_step(axis, here - 1 if here else 1)
+            dims.set_current_step(axis, here)
+            return
+
+
+def place_as_its_file(layer: Image, viewer: Viewer | None = None) -> None:
     """Give a layer the sizes that its file says, where its reader has left them out (napari's own does)."""
     image = stack_of(layer_info(layer))
     if layer_record(layer) or isinstance(image, Problem) or "affine_um" in image.attrs:
@@ -339,6 +361,8 @@ def place_as_its_file(layer: Image) -> None:
         _, arguments, _ = layer_data_from(image)
         layer.units, layer.axis_labels = arguments["units"], arguments["axis_labels"]
         layer.scale, layer.translate = arguments["scale"], arguments["translate"]
+        if viewer is not None:
+            slice_again(viewer)
 
 
 def read_stacks(paths: Sequence[Path]) -> tuple[list[xr.DataArray], list[Problem]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFormLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_lfm.widgets.drop_zone import DropZone
 from napari_lfm.widgets.fields import MICROMETRES
@@ -34,14 +34,21 @@ def fill(combo: CalmComboBox, none: str, layers: Sequence[tuple[str, object]], c
 
 
 class StackBox(QWidget):
-    """Which stack, how large its voxels are, what blurred it."""
+    """Which stack, how large its voxels are, what blurred it.
+
+    Parameters
+    ----------
+    parent : QWidget, optional
+    apart : bool
+        What blurred it is shown elsewhere: `psf` and `microscope` are laid out by the caller.
+    """
 
     stack_chosen = Signal(object)
     psf_chosen = Signal(object)
     psf_file_wanted = Signal()
     voxels_entered = Signal(object)
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self, parent: QWidget | None = None, apart: bool = False) -> None:
         super().__init__(parent)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 4, 0, 4)
@@ -65,6 +72,23 @@ class StackBox(QWidget):
         layout.addWidget(self.size_button)
         self.sizes = self._build_sizes()
         layout.addWidget(self.sizes)
+        self._build_psf()
+        self.microscope = MicroscopeBox()
+        self.microscope.combo.setToolTip(
+            "Its objective and wavelength count; a light-field microscope does as well as a wide-field one"
+        )
+        self.microscope.wizard_button.setVisible(False)  # it asks for a lenslet array
+        if not apart:
+            layout.addWidget(self.psf)
+            layout.addWidget(QLabel("Microscope"))
+            layout.addWidget(self.microscope)
+        self.setVisible(False)
+
+    def _build_psf(self) -> None:
+        self.psf = QWidget()
+        layout = QVBoxLayout(self.psf)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(5)
         self.psf_row = QWidget()
         psf_form = QFormLayout(self.psf_row)
         psf_form.setContentsMargins(0, 0, 0, 0)
@@ -80,33 +104,22 @@ class StackBox(QWidget):
         layout.addWidget(self.psf_row)
         self.psf_words = WrappedLabel()
         layout.addWidget(self.psf_words)
-        layout.addWidget(QLabel("Microscope"))
-        self.microscope = MicroscopeBox()
-        self.microscope.combo.setToolTip(
-            "Its objective and wavelength count; a light-field microscope does as well as a wide-field one"
-        )
-        self.microscope.wizard_button.setVisible(False)  # it asks for a lenslet array
-        layout.addWidget(self.microscope)
-        self.setVisible(False)
 
     def _build_sizes(self) -> QWidget:
         out = QWidget()
-        layout = QHBoxLayout(out)
-        layout.setContentsMargins(0, 0, 0, 0)
+        form = QFormLayout(out)  # side by side they would be cut off in a narrow panel
+        form.setContentsMargins(0, 0, 0, 0)
         self.size_boxes: dict[str, CalmDoubleSpinBox] = {}
         for axis in AXES:
             box = CalmDoubleSpinBox()
             box.setRange(0.0, 1000.0)
-            box.setDecimals(4)
             box.setSpecialValueText("?")
-            box.setKeyboardTracking(False)
+            box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
             what = "Distance of the planes" if axis == "z" else f"Pixel in the sample along {axis}"
             box.setToolTip(f"{what}, {MICROMETRES}")
             box.valueChanged.connect(lambda _: self._entered())
             self.size_boxes[axis] = box
-            layout.addWidget(QLabel(axis))
-            layout.addWidget(box, 1)
-        layout.addWidget(QLabel(MICROMETRES))
+            form.addRow(f"{axis} ({MICROMETRES})", box)
         out.setVisible(False)
         return out
 

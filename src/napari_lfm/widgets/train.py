@@ -30,6 +30,7 @@ from napari_lfm.widgets.train_white import METHOD, WhiteFits, WhiteSource
 if TYPE_CHECKING:
     from napari import Viewer
 
+    from napari_lfm.widgets.train_isotropic import IsotropicTrainController
     from napari_lfm.widgets.train_refocus import RefocusTrainController
     from napari_lfm.widgets.train_wfcon import WfconController
 
@@ -39,6 +40,7 @@ _CHOICES = (
     ("lfmnet", "LFMNet (light fields)", "Volumes from light fields; made from the optics alone"),
     ("wfcon", "WFCON-Net (stacks)", "Confocal-like stacks from wide-field ones; made from pairs of both"),
     ("refocus", "Refocusing (images)", "One image to any plane; simulated, or from a focal stack"),
+    ("isotropic", "Isotropic (stacks)", "z as fine as x and y; learnt from the stack itself"),
 )
 
 
@@ -174,6 +176,7 @@ class TrainWidget(Panel):
         self._add(self.controller)
         self._wfcon: WfconController | None = None
         self._refocus: RefocusTrainController | None = None
+        self._isotropic: IsotropicTrainController | None = None
 
     @property
     def wfcon(self) -> WfconController:
@@ -197,8 +200,19 @@ class TrainWidget(Panel):
             self._add(self._refocus)
         return self._refocus
 
+    @property
+    def isotropic(self) -> IsotropicTrainController:
+        """The page for isotropic restoration; it is made when it is first wanted."""
+        if self._isotropic is None:
+            from napari_lfm.widgets.train_isotropic import IsotropicTrainController
+            from napari_lfm.widgets.train_isotropic_view import IsotropicTrainView
+
+            self._isotropic = IsotropicTrainController(self, IsotropicTrainView())
+            self._add(self._isotropic)
+        return self._isotropic
+
     def choose(self, key: str) -> None:
-        """Show the page of ``lfmnet``, ``wfcon`` or ``refocus``; what was typed on the others stays."""
+        """Show the page of a method, by its id; what was typed on the others stays."""
         self.choice.setCurrentIndex(self.choice.findData(key))
 
     def _chosen(self) -> None:
@@ -208,6 +222,8 @@ class TrainWidget(Panel):
             control = self.wfcon
         elif key == "refocus":
             control = self.refocus
+        elif key == "isotropic":
+            control = self.isotropic
         self.pages.setCurrentWidget(control.page)
 
     def _add(self, control: TrainControl) -> None:

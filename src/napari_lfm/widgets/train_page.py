@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from qtpy.QtWidgets import QLineEdit, QVBoxLayout, QWidget
 
@@ -66,6 +66,8 @@ class TrainPage(QWidget):
 
     changed = Signal()
     form: ModelForm
+    wide_slices: ClassVar[bool] = False
+    """Slices lie below one another."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -101,7 +103,7 @@ class TrainPage(QWidget):
         self.loss = Curve("Loss of the training", from_zero=True, waiting="begins with the first step")
         self.score = Curve("Validation PSNR", unit="dB", dots=True, waiting="comes with the first validation")
         self.figures = WrappedLabel()
-        self.slices = Slices()
+        self.slices = Slices(below=self.wide_slices)
         self.slices_text = WrappedLabel()
         for widget in (self.notes, self.loss, self.score, self.figures, self.slices, self.slices_text):
             layout.addWidget(widget)

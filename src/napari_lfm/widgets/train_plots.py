@@ -177,10 +177,18 @@ class Curve(QWidget):
 
 
 class Slices(QWidget):
-    """Grey pictures of the same size side by side, each with its label above it and a scale bar."""
+    """Grey pictures of the same size, each with its label above it, and a scale bar.
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    Parameters
+    ----------
+    parent : QWidget, optional
+    below : bool
+        Wide pictures: they lie below one another, not beside one another.
+    """
+
+    def __init__(self, parent: QWidget | None = None, below: bool = False) -> None:
         super().__init__(parent)
+        self._below = below
         self.labels: list[str] = []
         self._images: list[QImage] = []
         self._pixel_um = 0.0
@@ -207,14 +215,15 @@ class Slices(QWidget):
 
     def heightForWidth(self, width: int) -> int:
         """Return the height that shows every picture undistorted."""
-        return round(self._each(width)[1]) + self.fontMetrics().height() + 4
+        rows = max(len(self._images), 1) if self._below else 1
+        return rows * (round(self._each(width)[1]) + self.fontMetrics().height() + 4)
 
     def sizeHint(self) -> QSize:
         """Return the preferred size."""
         return QSize(300, self.heightForWidth(300))
 
     def _each(self, width: float) -> tuple[float, float]:
-        count = max(len(self._images), 1)
+        count = 1 if self._below else max(len(self._images), 1)
         each = (width - _GAP * (count - 1)) / count
         image = self._images[0] if self._images else None
         return each, each if image is None else each * image.height() / max(image.width(), 1)
@@ -227,17 +236,18 @@ class Slices(QWidget):
         line = painter.fontMetrics().height() + 2
         each, height = self._each(self.width())
         for k, (label, image) in enumerate(zip(self.labels, self._images, strict=True)):
-            x = k * (each + _GAP)
+            x = 0.0 if self._below else k * (each + _GAP)
+            y = k * (line + height + 2) if self._below else 0.0
             # the outer labels may reach over the middle one's picture: its own is short
             side = Qt.AlignmentFlag.AlignHCenter
-            if k == 0 and len(self.labels) > 1:
+            if self._below or (k == 0 and len(self.labels) > 1):
                 side = Qt.AlignmentFlag.AlignLeft
             elif k == len(self.labels) - 1 > 0:
                 side = Qt.AlignmentFlag.AlignRight
             reach = 0 if side == Qt.AlignmentFlag.AlignHCenter else each / 3
             start = x - reach if side == Qt.AlignmentFlag.AlignRight else x
-            painter.drawText(QRectF(start, 0, each + reach, line), int(side), label)
-            painter.drawImage(QRectF(x, line, each, height), image)
+            painter.drawText(QRectF(start, y, each + reach, line), int(side), label)
+            painter.drawImage(QRectF(x, y + line, each, height), image)
         if self._images and self._pixel_um > 0:
             self._draw_bar(painter, each, line + height)
 

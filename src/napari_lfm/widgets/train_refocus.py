@@ -13,7 +13,7 @@ from napari_lfm.widgets.train_course import PLANES
 from napari_lfm.widgets.train_job import TrainingJob
 from napari_lfm.widgets.train_refocus_input import RefocusChoice, RefocusTrainPlan, Source, plan_refocus
 from napari_lfm.widgets.train_stacks import StacksControl, layer_mark, named_stacks
-from napari_lfm.widgets.train_texts import model_words, readable, titled_lines
+from napari_lfm.widgets.train_texts import stack_plan_html
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -104,7 +104,7 @@ class RefocusTrainController(StacksControl):
         infos = []
         for layer in self._chosen():
             if layer is not None:
-                place_as_its_file(layer)
+                place_as_its_file(layer, self.session.viewer)
             infos.append(None if layer is None else layer_info(layer))
         return RefocusChoice(
             values=view.form.values(),
@@ -131,16 +131,8 @@ class RefocusTrainController(StacksControl):
 
     def _planned(self, plan: RefocusTrainPlan) -> None:
         self.view.stacks.show_sizes(plan.lacks_sizes)
-        self._take_plan(plan, refocus_html(plan))
+        sentences = () if plan.estimate is None else plan.estimate.sentences
+        self._take_plan(plan, stack_plan_html(sentences, plan.model_id, "Stacks") if sentences else "")
 
     def _voxel_um(self) -> float:
         return 0.0 if self.wish is None else float(self.wish.pixel_um)
-
-
-def refocus_html(plan: RefocusTrainPlan) -> str:
-    """Return what is trained on what, what it gives and takes, as rich text."""
-    if plan.estimate is None:
-        return ""
-    first, learns, figures = (readable(sentence) for sentence in plan.estimate.sentences)
-    gives = model_words(plan.model_id)
-    return titled_lines({"Stacks": first, "You get": gives, "Training": learns, "In figures": figures})

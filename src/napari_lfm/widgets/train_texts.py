@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from typing import TYPE_CHECKING
 
 from napari_lfm.core.words import duration
@@ -11,7 +12,7 @@ from napari_lfm.widgets.texts import coloured
 from napari_lfm.widgets.train_input import SPECIMEN_TEXTS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from napari_lfm.core.events import Progress
     from napari_lfm.optics.microscope import Microscope
@@ -54,7 +55,8 @@ def estimate_html(plan: TrainPlan, microscope: Microscope) -> str:
 
 def readable(sentence: str) -> str:
     """Return a sentence of an estimate with proper signs, as rich text."""
-    text = html.escape(sentence).replace(" um", f" {MICROMETRES}").replace(" x ", f" {_TIMES} ")
+    text = html.escape(sentence).replace(" um", f" {MICROMETRES}")
+    text = re.sub(r"(?<=\d) x (?=\d)", f" {_TIMES} ", text)  # x and y are axes
     return text.replace("+-", "\N{PLUS-MINUS SIGN}")
 
 
@@ -66,6 +68,13 @@ def model_words(model_id: str) -> str:
 def titled_lines(lines: Mapping[str, str]) -> str:
     """Return rich texts below each other, each behind its title."""
     return "<br>".join(f"<b>{title}:</b> {text}" for title, text in lines.items())
+
+
+def stack_plan_html(sentences: Sequence[str], model_id: str, what: str) -> str:
+    """Return what is trained on, what it gives, and what it takes, from an estimate's three sentences."""
+    first, learns, figures = (readable(sentence) for sentence in sentences)
+    lines = {what: first, "You get": model_words(model_id), "Training": learns, "In figures": figures}
+    return titled_lines(lines)
 
 
 def progress_words(last: Progress, course: Course) -> str:
