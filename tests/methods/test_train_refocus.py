@@ -166,8 +166,8 @@ def test_the_recipes_are_the_trainings_of_the_shipped_models() -> None:
     assert config_of(oil) == make_config(minutes=50, learning_rate=1e-3, **common)
     made = simulation_of(oil)
     assert made.settings == FocalSettings(step_um=0.135, pixel_um=0.1625)
-    assert made.optics == DefocusOptics(na=1.3, immersion_index=1.515, sample_index=1.42, depth_um=7.0)
-    assert made.spread == OpticsSpread((2.0, 12.0), (0.0, 0.0), (1.38, 1.46), na_share=0.05)
+    assert made.optics == DefocusOptics(na=1.3, immersion_index=1.515, sample_index=1.38, depth_um=7.0)
+    assert made.spread == OpticsSpread((4.0, 10.0), (0.0, 0.0), (1.36, 1.40), na_share=0.05)
     # aberration tells +z from -z: of one sign each, and not the same one
     assert 0 < aberration_range(air)[0] < air.optics.spherical_rms_waves < aberration_range(air)[1]
     assert aberration_range(oil)[0] < oil.optics.spherical_rms_waves < aberration_range(oil)[1] < 0
