@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from torch import nn
 
 from napari_lfm.core.events import Progress
 from napari_lfm.core.problems import RequestError
+from napari_lfm.methods import waiting
+from napari_lfm.methods.isotropic import explained as explained_module
 from napari_lfm.methods.isotropic.explained import Explained, expected_stack, explained
 from napari_lfm.methods.isotropic.restore import Restored, new_planes, restore_stack
 from napari_lfm.networks.isotropic import make_network
@@ -88,6 +91,23 @@ def test_z_is_the_last_axis_of_both_passes() -> None:
     np.testing.assert_allclose(geometric.image[0, 7], np.sqrt(x * y), atol=1e-4)
 
 
+def test_passes_that_are_worlds_apart_are_still_told_in_numbers() -> None:
+    """A hot pixel may be brighter than half precision goes."""
+
+    class Steep(Slope):
+        probabilistic = True
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            rising = 1e6 * super().forward(x)
+            return torch.cat([rising, rising], 1)
+
+    made = restored(Steep(-2), a_stack(), levels=[(0.0, 1.0)])
+    assert made.disagreement is not None and made.stated_width is not None
+    for values in (made.disagreement, made.stated_width):
+        assert np.isfinite(values).all()
+        assert float(values.max()) > 3e4
+
+
 def _random(architecture: str = "isotropic", **arguments: Any) -> nn.Module:
     torch.manual_seed(0)
     network = make_network(architecture, arguments).eval()
@@ -150,6 +170,25 @@ def test_truth_explains_the_stack_and_interpolation_does_not() -> None:
     assert good.share < 0.1 and good.noise_share > 0.05
     assert bad.share > 2 * good.share
     np.testing.assert_allclose(good.expected + good.residual, stack, atol=1e-2)
+    # whatever the grey values are called
+    for unit in (1e-9, 1e9):
+        same = judged(unit * interpolated.numpy(), unit * stack, kernel)
+        assert same.share == pytest.approx(bad.share, rel=1e-3)
+    assert judged(0 * truth, 0 * stack, kernel).share == 0
+
+
+def test_it_can_be_left_while_the_noise_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "_LOOK_S", 0.001)
+    go = threading.Event()
+    real = explained_module.estimate_noise
+    monkeypatch.setattr(explained_module, "estimate_noise", lambda s: go.wait(60) and real(s))
+    stack = a_stack()[0]
+    volume = interpolate_planes(torch.from_numpy(stack).movedim(0, -1), FACTOR).movedim(-1, 0).numpy()
+    events = explained(volume, stack, gaussian_kernel(1.0), FACTOR)
+    parts = 10  # far more than the blurring has
+    assert [next(events) for _ in range(parts)] == [None] * parts
+    go.set()
+    assert isinstance(list(events)[-1], Explained)
 
 
 def test_a_plane_kernel_blurs_along_both_lateral_axes() -> None:

@@ -5,7 +5,6 @@ Events come out of a generator, as from every training; closing it stops and kee
 
 from __future__ import annotations
 
-import contextlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,7 +59,6 @@ if TYPE_CHECKING:
 
     import torch
 
-    from napari_lfm.networks.catalogue import ModelEntry
     from napari_lfm.training.isotropic_patches import LateralPatches
     from napari_lfm.training.isotropic_pooled import PooledPatches
 
@@ -167,15 +165,6 @@ def isotropic_folder(wish: IsotropicWish, folder: str | Path | None) -> Path:
     if folder is not None:
         return Path(folder).expanduser()
     return training_folder(wish.id) if wish.id else latest_folder(usual_id(wish))
-
-
-def kept_model(wish: IsotropicWish, folder: str | Path | None = None) -> ModelEntry | None:
-    """Return the model that a training, also one that was stopped, has made; None where it made none."""
-    with contextlib.suppress(RequestError):
-        model = Path(read_record(isotropic_folder(wish, folder))["model_folder"])
-        if (model / CARD_FILE).is_file():
-            return read_model(model)
-    return None
 
 
 def _own_patches(

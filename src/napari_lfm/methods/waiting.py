@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, TypeVar
 
 from napari_lfm.core.events import Progress
@@ -29,12 +29,8 @@ def waited_for(work: Callable[[], T], message: str) -> Generator[Progress, None,
     pool = ThreadPoolExecutor(1, thread_name_prefix="work")
     try:
         future = pool.submit(work)
-        while True:
-            try:
-                return future.result(timeout=_LOOK_S)
-            except TimeoutError:
-                if future.done():  # the work's own
-                    raise
-                yield Progress(0, 0, message)
+        while not wait([future], timeout=_LOOK_S).done:
+            yield Progress(0, 0, message)
+        return future.result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

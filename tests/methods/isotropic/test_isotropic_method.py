@@ -119,6 +119,16 @@ def test_mirrored_layers_and_odd_axis_orders(make: Any, ask: Callable[..., Reque
     assert np.allclose(other.transpose("z", "y", "x"), made)
 
 
+def test_as_many_new_planes_as_recorded_ones_lie_nearer_together(
+    make: Any, ask: Callable[..., Request], starter: Any
+) -> None:
+    image = make.image(make.values(planes=5, factor=1.1), factor=1.1)
+    out = result_of(ask(image, blur_um=0.1)).outputs
+    assert out["isotropic"].shape == out["residual"].shape == image.shape
+    assert spacing_of(out["isotropic"])["z"] == pytest.approx(0.1)  # type: ignore[arg-type]
+    assert spacing_of(out["residual"])["z"] == pytest.approx(0.11)  # type: ignore[arg-type]
+
+
 def test_what_is_no_number_and_what_is_dark(make: Any, ask: Callable[..., Request], starter: Any) -> None:
     values = np.stack([make.values().astype(np.float32), np.full((10, 40, 48), 7, np.float32)])
     values[0, 2, 5:8, 5:8] = np.nan

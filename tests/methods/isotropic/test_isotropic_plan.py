@@ -147,6 +147,14 @@ def test_too_little_memory_is_told_before(ask: Callable[..., Request], starter: 
     assert METHOD.estimate(ask(train_minutes=3)).seconds > 180
 
 
+def test_stated_widths_take_memory(make: Any, ask: Callable[..., Request], bundled: Any) -> None:
+    network = {"widths": [4, 6], "channels": 1}
+    make.put_model(bundled, "sure", network=network)
+    make.put_model(bundled, "unsure", network={**network, "probabilistic": True})
+    sure, unsure = (METHOD.estimate(ask(model=m)).peak_bytes for m in ("sure", "unsure"))
+    assert unsure - sure == (4 + 2) * 44 * 40 * 48  # as an output, and in half precision before
+
+
 # --------------------------------------------------------------------------- the blur
 def test_the_blur_by_hand_or_the_microscopes(make: Any) -> None:
     image = make.image(make.values())
@@ -197,6 +205,18 @@ def test_the_blur_of_the_stack_itself(make: Any) -> None:
     assert unknown.source == "assumed"
     assert unknown.sigma_um == pytest.approx(0.85 * 0.1 * np.sqrt(4.8**2 - 1), rel=0.01)
     assert "cannot be told from the stack" in unknown.note
+
+
+def test_a_bead_that_is_not_used_is_told(make: Any, ask: Callable[..., Request], starter: Any) -> None:
+    bead = make.image(np.ones((9, 9, 9)), factor=1.0)
+    assert problems(ask(psf=bead, blur="measured")) == []
+    for wishes, says in (
+        ({}, "Set blur to measured"),
+        ({"blur_um": 0.2}, "Leave blur_um out"),
+        ({"blur": "measured", "blur_um": 0.2}, "Leave blur_um out"),
+    ):
+        [(severity, field, text)] = problems(ask(psf=bead, **wishes))
+        assert (severity, field, says in text) == ("info", "psf", True)
 
 
 @pytest.mark.parametrize(

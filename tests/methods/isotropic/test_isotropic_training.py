@@ -15,7 +15,7 @@ from napari_lfm.core.events import Preview, Progress, Result
 from napari_lfm.core.problems import LfmError, RequestError
 from napari_lfm.io.write import write_image
 from napari_lfm.methods.base import get_method
-from napari_lfm.methods.isotropic.job import kept_after_stop, restore_after_training
+from napari_lfm.methods.isotropic.job import restore_after_training
 from napari_lfm.methods.train_isotropic import (
     IsotropicStack,
     IsotropicWish,
@@ -315,9 +315,8 @@ def test_stopping_keeps_the_model_and_goes_on(
     events: Any = restore_after_training(request)
     next(e for e in events if isinstance(e, Progress) and e.message == "Training" and e.step == 2)
     events.close()
-    entry = kept_after_stop(request)
-    assert entry is not None and entry.problem == ""
-    assert [e.card.id for e in list_models("isotropic") if e.source == "user"] == [entry.card.id]
+    [entry] = [e for e in list_models("isotropic") if e.source == "user"]
+    assert (entry.card.id, entry.problem) == ("isotropic-cells", "")
     on = list(restore_after_training(request, resume=True))
     model = next(e for e in on if isinstance(e, TrainedModel))
     assert model.result is not None and model.result.step == 4
@@ -329,7 +328,6 @@ def test_stopping_before_the_first_step_leaves_no_model(ask: Callable[..., Reque
     events: Any = restore_after_training(request)
     next(e for e in events if isinstance(e, Validated))
     events.close()
-    assert kept_after_stop(request) is None
     assert [e for e in list_models("isotropic") if e.source == "user"] == []
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from napari_lfm.core.problems import RequestError
-from napari_lfm.methods.train_wish import load_recipe
 from napari_lfm.methods.train_isotropic import make_isotropic_wish, run_isotropic_training
 from napari_lfm.methods.train_isotropic_check import check_isotropic, estimate_isotropic
 from napari_lfm.methods.train_isotropic_wish import config_of, simulated_plan_of
 from napari_lfm.methods.train_lfmnet import TrainedModel
+from napari_lfm.methods.train_wish import load_recipe
 from napari_lfm.networks.isotropic_fit import factor_of
 from napari_lfm.training.isotropic_simulated import SimulatedPlan
 

@@ -106,12 +106,17 @@ class ChosenBlur:
 
 def check_blur(wish: BlurWish, microscope: Microscope | None, psf: xr.DataArray | None) -> list[Problem]:
     """Return what keeps the blur from being found, without looking at the stack."""
-    if wish.blur_um > 0:
-        if wish.psf_rule == "csbdeep":
-            said = "CSBDeep's formula takes the widths along z and along x, and blur_um is one figure."
-            return [Problem(said, "Take the blur from a microscope, or psf_rule = exact.", field="blur_um")]
-        return []
-    if wish.blur == "microscope" and microscope is None:
+    by_hand = wish.blur_um > 0
+    if wish.psf_rule == "csbdeep" and (by_hand or wish.blur == "estimate"):
+        what = "blur_um is one figure" if by_hand else "a stack tells their difference"
+        return [
+            Problem(
+                f"CSBDeep's formula takes the widths along z and along x, and {what}.",
+                "Take the blur from a microscope, or psf_rule = exact.",
+                field="blur_um" if by_hand else "psf_rule",
+            )
+        ]
+    if not by_hand and wish.blur == "microscope" and microscope is None:
         return [
             Problem(
                 "The blur is to be the microscope's, and none is chosen.",
@@ -119,7 +124,7 @@ def check_blur(wish: BlurWish, microscope: Microscope | None, psf: xr.DataArray 
                 field="microscope",
             )
         ]
-    if wish.blur == "measured" and psf is None:
+    if not by_hand and wish.blur == "measured" and psf is None:
         return [
             Problem(
                 "The blur is to be a measured one, and there is no point spread function.",
@@ -127,12 +132,10 @@ def check_blur(wish: BlurWish, microscope: Microscope | None, psf: xr.DataArray 
                 field="psf",
             )
         ]
-    if wish.blur == "estimate" and wish.psf_rule == "csbdeep":
-        said = "CSBDeep's formula takes the widths along z and along x, and a stack tells their difference."
-        return [Problem(said, "Take the blur from a microscope, or psf_rule = exact.", field="psf_rule")]
-    if psf is not None and wish.blur != "measured":
+    if psf is not None and (by_hand or wish.blur != "measured"):
         said = "There is a point spread function, and the blur is not taken from it."
-        return [Problem(said, "Set blur to measured to use it.", "info", "psf")]
+        remedy = "Leave blur_um out to use it." if by_hand else "Set blur to measured to use it."
+        return [Problem(said, remedy, "info", "psf")]
     return []
 
 

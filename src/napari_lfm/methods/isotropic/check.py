@@ -123,6 +123,14 @@ def _entry(request: Request, found: Understood) -> ModelEntry | None:
         return None
 
 
+def _states_widths(request: Request, found: Understood) -> bool:
+    """Return whether the network will state how far it may be off."""
+    p, entry = parameters_of(request), _entry(request, found)
+    return (p.trains and p.probabilistic) or (
+        entry is not None and bool(entry.card.network.get("probabilistic", False))
+    )
+
+
 def _restoring_seconds(request: Request, found: Understood) -> float:
     import torch
 
@@ -157,11 +165,14 @@ def _peak_bytes(request: Request, found: Understood) -> int:
     kept: dict[str, Any] = {"isotropic": 4 * fine}
     if p.uncertainty:
         kept["disagreement"] = 4 * fine
+    states = _states_widths(request, found)
+    if states:
+        kept["stated-error"] = 4 * fine
     if p.consistency:
         kept["residual"] = 4 * coarse
     # of a movie all frames are kept, and one is in hand
     held = sum(kept.values()) * (info.frames if info.frames > 1 else 1)
-    work = fine * (2 if p.uncertainty else 0) + coarse * (item + 8)
+    work = 2 * fine * (p.uncertainty + states) + coarse * (item + 8)
     work += 4 * fine if info.frames > 1 else 0
     restoring = RUNTIME_BYTES + held + work + _CHUNK_BYTES + coarse * info.frames * item
     training = training_bytes(wish_of(request)[0], found) if p.trains else 0

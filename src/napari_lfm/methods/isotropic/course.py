@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari_lfm.methods.isotropic.plan import Understood
     from napari_lfm.networks.registry import ModelEntry
 
-PRIMARY = "isotropic"
+PRIMARY, RESIDUAL = "isotropic", "residual"
 
 
 @dataclass
@@ -88,7 +88,7 @@ class Course:
 
     def labelled(self, name: str, frames: int | None = None) -> xr.DataArray:
         """Return the first frames of an output."""
-        return labelled_like(self.out[name][:frames], self.image, self.found, name)
+        return labelled_like(self.out[name][:frames], self.image, self.found, name, fine=name != RESIDUAL)
 
 
 def parameters_of(request: Request) -> IsotropicParameters:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_lfm.core.noise import estimate_noise
+from napari_lfm.methods.waiting import waited_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,7 +108,18 @@ def explained(
     for made in expected_stack(restored, kernel, factor, len(stack), step_px):
         yield None
         expected = expected if made is None else made
-    stack = np.asarray(stack, np.float32)
+    # looking at the noise of a large stack takes seconds
+    rest = waited_for(lambda: _compared(np.asarray(stack, np.float32), expected), "")
+    while True:
+        try:
+            next(rest)
+            yield None
+        except StopIteration as end:
+            yield end.value
+            return
+
+
+def _compared(stack: np.ndarray, expected: np.ndarray) -> Explained:
     residual = stack - expected
     noise = estimate_noise(stack)
     low = float(np.percentile(stack[:: max(1, len(stack) // 16), ::2, ::2], _DARK_PERCENTILE))
@@ -117,6 +129,7 @@ def explained(
             variance += float(np.maximum(noise.slope * plane + noise.intercept, noise.least).mean())
         light += float(np.square(plane - low, dtype=np.float64).mean())
         rest += float(np.square(left, dtype=np.float64).mean())
-    there = max(light - variance, 1e-12 * max(light, 1.0))
+    # grey values may be of any size: 1e-9 of a float image as well
+    there = max(light - variance, 1e-12 * light) or 1.0
     share = float(np.sqrt(max(0.0, rest - variance) / there))
-    yield Explained(expected, residual, share, float(np.sqrt(variance / there)))
+    return Explained(expected, residual, share, float(np.sqrt(variance / there)))

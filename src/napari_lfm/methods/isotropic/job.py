@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from napari_lfm.core.devices import is_out_of_memory, pick_device
 from napari_lfm.core.events import Preview, Progress
 from napari_lfm.core.problems import RequestError
 from napari_lfm.methods.isotropic.blur import LOOKING_AT_BLUR, choose_blur
-from napari_lfm.methods.isotropic.course import PRIMARY, Course, name_of, parameters_of, result_of
+from napari_lfm.methods.isotropic.course import PRIMARY, RESIDUAL, Course, name_of, parameters_of, result_of
 from napari_lfm.methods.isotropic.plan import frame_of, understood
 from napari_lfm.methods.isotropic.start import chosen_model
 from napari_lfm.methods.waiting import waited_for
@@ -67,13 +68,6 @@ def wish_of(request: Request) -> tuple[IsotropicWish, IsotropicStack]:
         }
     )
     return wish, IsotropicStack(name, request.inputs["image"], request.inputs.get("psf"))
-
-
-def kept_after_stop(request: Request) -> ModelEntry | None:
-    """Return the model that a job has left which was stopped while it trained; None where there is none."""
-    from napari_lfm.methods.train_isotropic import kept_model
-
-    return kept_model(wish_of(request)[0])
 
 
 def restore_after_training(
@@ -161,7 +155,8 @@ def _frames(course: Course, bfloat16: bool) -> Iterator[Progress | Preview]:
     for t in range(info.frames):
         stack = frame_of(course.image, t)
         where = place_of((t, 0), replace(info, channels=1))
-        course.levels.append([_levels(channel) for channel in stack])
+        look = partial(_levels, stack)
+        course.levels.append((yield from waited_for(look, f"Looking at the grey values{where}")))
         restored = yield from _one(course, network, stack, t, bfloat16, where)
         course.keep(PRIMARY, t, restored.image)
         spans = np.array([high - low for low, high in course.levels[t]], np.float32)[:, None, None, None]
@@ -179,14 +174,18 @@ def _frames(course: Course, bfloat16: bool) -> Iterator[Progress | Preview]:
             yield from _held_against(course, restored, stack, t, where)
 
 
-def _levels(channel: np.ndarray) -> tuple[float, float]:
+def _levels(stack: np.ndarray) -> list[tuple[float, float]]:
+    """Return the grey values of every channel (z, y, x) that become 0 and 1."""
     import torch
 
     from napari_lfm.training.isotropic_patches import stack_levels_of
 
-    tensor = torch.from_numpy(np.ascontiguousarray(channel, np.float32))
-    low, span = stack_levels_of(tensor).at(LOW_PERCENTILE, HIGH_PERCENTILE)
-    return low, low + span
+    out = []
+    for channel in stack:
+        tensor = torch.from_numpy(np.ascontiguousarray(channel, np.float32))
+        low, span = stack_levels_of(tensor).at(LOW_PERCENTILE, HIGH_PERCENTILE)
+        out.append((low, low + span))
+    return out
 
 
 def _one(
@@ -256,7 +255,7 @@ def _held_against(
         rest[c] = made.residual
         course.shares[-1].append(made.share)
         course.noise_shares[-1].append(made.noise_share)
-    course.keep("residual", t, rest)
+    course.keep(RESIDUAL, t, rest)
     mean = float(np.mean(course.shares[-1]))
     rest_words = f"but for {mean:.1%}" if mean >= _NOTHING else "to within its noise"
     said = f"The recording is explained {rest_words}{where}"

@@ -240,17 +240,22 @@ def frame_of(image: xr.DataArray, t: int, channel: int | None = None) -> np.ndar
     return finite(np.asarray(chosen.transpose("c", "z", "y", "x").data))
 
 
-def labelled_like(values: np.ndarray, image: xr.DataArray, found: Understood, name: str) -> xr.DataArray:
+def labelled_like(
+    values: np.ndarray, image: xr.DataArray, found: Understood, name: str, fine: bool
+) -> xr.DataArray:
     """Return values (t, c, z, y, x) as an image that lies where the recording does.
 
     Parameters
     ----------
     values : ndarray
-        With as many planes as the recording, or the new ones; the first frames and channels.
+        The first frames and channels.
     image : DataArray
         The recording.
     found : Understood
     name : str
+    fine : bool
+        Whether the planes are the new ones, else the recorded ones. Their number does not tell: a factor near
+        1 may leave it as it is.
     """
     import xarray as xr
 
@@ -258,7 +263,7 @@ def labelled_like(values: np.ndarray, image: xr.DataArray, found: Understood, na
     sizes = dict(zip(DIMS, values.shape, strict=True))
     coords: dict[str, Any] = {d: image.coords[d][: sizes[d]] for d in dims if d in image.coords}
     kept = {k: image.attrs[k] for k in ("spacing", "affine_um") if k in image.attrs}
-    if sizes["z"] != image.sizes["z"]:
+    if fine:
         ratio = found.step_px / found.factor
         step = -found.fine_z_um if found.info.falling[0] else found.fine_z_um
         first = float(image.coords["z"].values[0]) if "z" in image.coords else 0.0

@@ -29,6 +29,8 @@ CHUNK_PIXELS = 1 << 21
 """Most pixels of slices that the network sees at a time; wider slices are cut."""
 _FIRST_PIXELS = 1 << 17
 _USUAL_REACH_PX = 48
+_MOST_HALF = float(np.finfo(np.float16).max) / 2
+"""A hot pixel may be thousands of spans bright; of widths two such are added."""
 _LINE_VALUES = 16
 """Neighbouring columns that share a line of the processor's memory: fewer are not worth a chunk."""
 
@@ -151,18 +153,23 @@ def restore_stack(
             for at, made, stated in passes.slices(part, axis, low, span):
                 where = (chosen, slice(None), *((at, slice(None)) if axis == 2 else (slice(None), at)))
                 if width is not None and stated is not None:
-                    width[where] += (stated / 2).astype(np.float16)
+                    width[where] += _half(stated / 2)
                 if axis == 2:
                     out[where] = made
                 else:
                     first = out[where]
                     if apart is not None:
-                        apart[where] = np.abs(first - made) / 2
+                        apart[where] = _half(np.abs(first - made) / 2)
                     out[where] = _joined(first, made, mean) * span + low
                 done += at.stop - at.start
                 left = (time.perf_counter() - started) / done * (total - done)
                 yield Progress(done, total, f"Restoring slices {name}", seconds_left=left)
     yield Restored(out, apart, width, step_px)
+
+
+def _half(values: np.ndarray) -> np.ndarray:
+    """Return values in half precision, the largest it has in the place of larger ones."""
+    return np.asarray(np.minimum(values, _MOST_HALF), np.float16)
 
 
 def _joined(first: np.ndarray, second: np.ndarray, mean: Mean) -> np.ndarray:
