@@ -11,7 +11,9 @@ import torch
 from scipy.ndimage import gaussian_filter, gaussian_filter1d, zoom
 from scipy.signal import fftconvolve
 
+from napari_lfm.core.noise import Noise
 from napari_lfm.core.problems import RequestError
+from napari_lfm.optics.axial_blur import gaussian_kernel
 from napari_lfm.training.events import TrainResult, Validated
 from napari_lfm.training.isotropic import IsotropicPlan, IsotropicTask, LaplaceNLL
 from napari_lfm.training.isotropic_degradation import (
@@ -254,3 +256,37 @@ def test_tasks_that_do_not_fit_are_refused(stack: np.ndarray) -> None:
             IsotropicTask(source, plan)
     with pytest.raises(RequestError, match="another network"):
         IsotropicTask(source, start={"x": torch.ones(1)})
+
+
+def test_noise_of_inputs_and_targets_has_nothing_in_common() -> None:
+    """Nothing but noise: what an input and its target share, a network would learn to keep."""
+    rng = np.random.default_rng(2)
+    noisy = torch.from_numpy(100 + 10 * rng.standard_normal((32, 1, 48, 96)).astype(np.float32))
+    noise = Noise(0.0, 100.0, 100.0, True, "known")
+    degradation = Degradation(4, gaussian_kernel(2.4), noise=(noise,))
+    given, wanted = degradation.pair(noisy, torch.Generator().manual_seed(0))
+    plain = degradation(noisy, torch.Generator().manual_seed(0))
+    assert degradation.parted == 4.0
+    # between planes noise that was blurred is averaged away less than noise that is new
+    assert float(given.var()) == pytest.approx(float(plain.var()), rel=0.15)
+    assert float(wanted.var()) == pytest.approx(125.0, rel=0.05)
+    assert float(given.mean()) == pytest.approx(100.0, abs=0.5)
+    assert float(wanted.mean()) == pytest.approx(100.0, abs=0.5)
+
+    def likeness(a: torch.Tensor, b: torch.Tensor) -> float:
+        return float(np.corrcoef(a.numpy().ravel(), b.numpy().ravel())[0, 1])
+
+    assert likeness(plain, noisy) > 0.05
+    assert abs(likeness(given, wanted)) < 0.01
+
+
+def test_without_noise_or_blur_slices_are_their_own_targets() -> None:
+    sharp = torch.rand(2, 1, 32, 64)
+    for degradation in (
+        Degradation(4, gaussian_kernel(2.4)),
+        Degradation(4, gaussian_kernel(0.0), noise=(Noise(0.0, 1e-4, 1e-4, True, "known"),)),
+        csbdeep_degradation(4, 3.0, 1.0, poisson=False),
+    ):
+        given, wanted = degradation.pair(sharp, torch.Generator().manual_seed(0))
+        assert given.shape == wanted.shape
+        assert torch.equal(wanted, sharp)

@@ -76,7 +76,7 @@ def measure(case: str, model: Model) -> dict[str, Any]:
     import torch
 
     found = _CASES[case](model)
-    return {**found, "peak_gib": _peak_gib(), "threads": torch.get_num_threads()}
+    return {**found, "peak_gib": peak_gib(), "threads": torch.get_num_threads()}
 
 
 def _plane(model: Model) -> dict[str, float]:
@@ -195,7 +195,8 @@ def specimen(side: int) -> np.ndarray:
     return np.asarray(rng.poisson(100 + 500 * spots / spots.max()), np.float32)
 
 
-def _peak_gib() -> float:
+def peak_gib() -> float:
+    """Return the most memory that this process has held."""
     import resource
 
     unit = 1024 if sys.platform != "darwin" else 1

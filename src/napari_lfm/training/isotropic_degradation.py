@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Profile = Literal["modern", "csbdeep"]
+_PARTED = 4.0
+"""Variance of the noise that an input gets more, and its target a fraction of, in parts of the camera's."""
+_LEAST_PARTED = 0.1
 _LARGE_KERNEL = 400
 """Values of a kernel from which a Fourier transform is the quicker way."""
 
@@ -116,7 +119,53 @@ class Degradation:
                 return self._published(slices.float(), generator)
             return self._modern(slices.float(), generator)
 
-    def _modern(self, slices: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def pair(self, slices: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Degrade slices, and return with them what is to be learnt from them.
+
+        A slice is noisy itself. Were it its own target, the network would learn to give back the noise that
+        blur has left in the input. So one sample n of the camera's noise is added to what is degraded and
+        subtracted from the target, as ``x + t n`` and ``x - n / t``, whose noises have nothing in common:
+        what is learnt then is the light (Pang et al., CVPR 2021). Blur takes most of what is added away, and
+        the rest is a part of the noise that a plane has in any case.
+
+        Returns
+        -------
+        given, wanted : Tensor, shape (B, C, rows, columns), float32
+            Where there is no noise, hardly any blur or the published way, `wanted` are the slices as they
+            are; for ``csbdeep`` cropped to `columns`.
+        """
+        parted = self.parted
+        if parted <= 0:
+            return self(slices, generator), slices.float()[..., self.columns(slices.shape[-1])]
+        slices = slices.float()
+        drawn = torch.randn(slices.shape, generator=generator).to(slices)
+        for c in range(slices.shape[1]):
+            noise = self.noise[min(c, len(self.noise) - 1)]
+            if not noise.known:
+                drawn[:, c] = 0.0
+                continue
+            # a pixel's own value would make dark ones of its noise less noisy than bright ones
+            near = functional.avg_pool2d(slices[:, c : c + 1], 3, 1, 1, count_include_pad=False)[:, 0]
+            drawn[:, c] *= (noise.slope * near + noise.intercept).clamp(min=noise.least).sqrt()
+        share = math.sqrt(parted)
+        with torch.autocast(slices.device.type, enabled=False):
+            return self._modern(slices + share * drawn, generator, 1 + parted), slices - drawn / share
+
+    @property
+    def parted(self) -> float:
+        """Variance of the noise that `pair` adds to what is degraded, in parts of the camera's; 0: none."""
+        if self.profile == "csbdeep" or self.noise_free or not any(n.known for n in self.noise):
+            return 0.0
+        # no more than a plane's noise may be left
+        most = 1.0 / self._left - 1.0
+        return min(_PARTED, most) if most > _LEAST_PARTED else 0.0
+
+    @property
+    def _left(self) -> float:
+        """Share of the variance of a slice's noise that blur leaves."""
+        return float((self.kernel.astype(np.float64) ** 2).sum())
+
+    def _modern(self, slices: torch.Tensor, generator: torch.Generator, noisy: float = 1.0) -> torch.Tensor:
         blurred = blur(slices, self.kernel)
         out = []
         for one in blurred:  # each starts at a plane of its own
@@ -124,16 +173,18 @@ class Degradation:
             # exactly on pixels where planes are: then nothing is interpolated twice
             phase = math.floor(phase) if float(self.factor).is_integer() else phase
             points, _ = sample_and_interpolate(one, self.factor, min(phase, one.shape[-1] - 1))
-            points = self._recorded(points, generator)
+            points = self._recorded(points, generator, noisy)
             out.append(back_to_pixels(points, self.factor, phase, one.shape[-1]))
         return torch.stack(out)
 
-    def _recorded(self, points: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return points (C, rows, planes) with the camera's noise, less what the slice brought along."""
+    def _recorded(self, points: torch.Tensor, generator: torch.Generator, noisy: float) -> torch.Tensor:
+        """Return points (C, rows, planes) with the camera's noise, less what the slice brought along.
+
+        `noisy`: variance of the noise of the slice, in parts of the camera's.
+        """
         if not self.noise:
             return points
-        # the slice was noisy already; blur has left this share of its variance
-        brought = 0.0 if self.noise_free else float((self.kernel.astype(np.float64) ** 2).sum())
+        brought = 0.0 if self.noise_free else noisy * self._left
         missing = max(0.0, 1.0 - brought)
         out = points.clone()
         for k in range(len(points)):

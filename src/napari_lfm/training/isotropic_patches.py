@@ -167,8 +167,7 @@ class LateralPatches:
                     crop, start = crop.flip(2), long - self.side - start
             crops.append(crop)
             starts.append(start)
-        sharp = torch.stack(crops)
-        coarse = self.degradation(sharp, generator)
+        coarse, sharp = self.degradation.pair(torch.stack(crops), generator)
         return (
             torch.stack([c[..., s : s + self.side] for c, s in zip(coarse, starts, strict=True)]),
             torch.stack([c[..., s : s + self.side] for c, s in zip(sharp, starts, strict=True)]),
@@ -224,11 +223,9 @@ class LateralPatches:
             plane = self.stack[:, int(z)]
             size = [min(n, _VALIDATION_SIDE_PX) for n in plane.shape[1:]]
             y, x = _brightest(plane.sum(0), size)
-            sharp = plane[:, y : y + size[0], x : x + size[1]]
-            coarse = self.degradation(sharp[None], generator)[0]
-            out.append(
-                (self.scaled(coarse), self.scaled(sharp[..., self.degradation.columns(sharp.shape[-1])]))
-            )
+            part = plane[None, :, y : y + size[0], x : x + size[1]]
+            given, wanted = self.degradation.pair(part, generator)
+            out.append((self.scaled(given[0]), self.scaled(wanted[0])))
         return out
 
     def axial_slice(self) -> torch.Tensor:
