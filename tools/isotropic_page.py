@@ -30,6 +30,8 @@ WAYS = {
     "richardson-lucy": "Richardson-Lucy, best",
     "csbdeep": "CSBDeep",
     "network": "ours",
+    "starter": "the starter as it is",
+    "started": "ours, from the starter",
     "truth": "truth",
 }
 Figures = dict[str, Any]
@@ -55,14 +57,15 @@ def quality(found: Figures) -> str:
             f"{row['ssim']:.3f}",
             _um(row["resolution_z_um"]),
             _um(row["resolution_x_um"]),
+            f"{row['seconds']:.0f}" if "seconds" in row else "-",
         ]
         for row in q["rows"]
         if row["way"] != "linear"
     ]
-    head = ["specimen", "anisotropy", "way", "PSNR, dB", "SSIM", "resolution z, µm", "x, µm"]
+    head = ["specimen", "anisotropy", "way", "PSNR, dB", "SSIM", "resolution z, µm", "x, µm", "training, s"]
     return (
-        f"{q['steps']} steps of {q['batch']} patches of {q['patch_px']} x {q['patch_px']} pixels, the same "
-        f"ones for both networks.\n\n{table(head, rows)}\n\n{verdict(q['rows'])}"
+        f"{q['steps']} steps of {q['batch']} patches of {q['patch_px']} x {q['patch_px']} pixels; seconds "
+        f"are the processor's.\n\n{table(head, rows)}\n\n{verdict(q['rows'])}"
     )
 
 

@@ -28,10 +28,14 @@ from napari_lfm.bench._isotropic_ways import (
     scores,
     wish_of,
 )
+from napari_lfm.methods.isotropic.start import usual_model
+from napari_lfm.networks.registry import open_network
+from napari_lfm.networks.weights import load_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from napari_lfm.networks.registry import ModelEntry
     from napari_lfm.training.isotropic import IsotropicTask
 
     Say = Callable[[str], None]
@@ -96,10 +100,34 @@ def quality(
             done = learnt(task, wish)
             found = scores(restored(done.network, case), case)
             rows.append({**about, "way": "network", **found, "seconds": done.busy_s})
+            starter = usual_model(float(case.factor))
+            if starter is not None:
+                rows += _from_starter(say, case, starter, about, steps, patch_px)
             if peer is not None:
                 say(f"{case.name}, every {case.factor}th plane: CSBDeep, {steps} steps")
                 rows.append({**about, "way": "csbdeep", **_csbdeep(peer, case, task, steps)})
     return {"rows": rows, "steps": steps, "patch_px": patch_px, "batch": BATCH}
+
+
+def _from_starter(
+    say: Say, case: Case, starter: ModelEntry, about: dict[str, Any], steps: int, patch_px: int
+) -> list[dict[str, Any]]:
+    """Return the scores of the bundled model as it is, and trained for as many steps."""
+    say(f"{case.name}, every {case.factor}th plane: from the starter, {steps} steps")
+    found = scores(restored(open_network(starter).eval(), case), case)
+    rows = [{**about, "way": "starter", **found, "seconds": 0.0}]
+    every = max(1, steps // 20)
+    wish = wish_of(
+        steps=steps,
+        start=str(starter.folder),
+        patch_px=patch_px,
+        batch_size=BATCH,
+        validate_every_steps=every,
+    )
+    weights = load_weights(starter.folder, starter.card)
+    done = learnt(new_task(patches_of(case, wish), wish, weights), wish)
+    found = scores(restored(done.network, case), case)
+    return [*rows, {**about, "way": "started", **found, "seconds": done.busy_s}]
 
 
 def best_richardson_lucy(case: Case) -> tuple[int, np.ndarray]:
