@@ -26,12 +26,12 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "40x/1.3 oil": {
         "na": 1.3,
         "immersion_index": 1.515,
-        "sample_index": 1.42,
+        "sample_index": 1.38,
         "depth_um": 7.0,
         "pixel_um": 0.1625,
         "step_um": 0.135,
         "range_um": 2.7,
-        "spread": {"depth_um": (2.0, 12.0), "sample_index": (1.38, 1.46), "na_share": 0.05},
+        "spread": {"depth_um": (4.0, 10.0), "sample_index": (1.36, 1.40), "na_share": 0.05},
     },
 }
 """Those of the models that come with the package, as entries of a wish."""
