@@ -120,7 +120,7 @@ def course(found: Figures) -> str:
     start = f"The starter is `{c['starter']}`." if c["starter"] else "There is no starter model yet."
     return (
         f"{c['specimen'].capitalize()} at {c['factor']:g}; cubic interpolation has {c['cubic_db']:.2f} dB; "
-        f"{c['threads']} threads. {start}\n\n"
+        f"threads: {c['threads']}. {start}\n\n"
         f"![PSNR against minutes](../images/{PLOT.name})\n\n{table(head, rows)}"
     )
 
@@ -209,7 +209,7 @@ def large(found: Figures) -> str:
     z, y, x = r["shape"]
     how = "bfloat16" if r["bfloat16"] else "float32"
     return (
-        f"To {z} x {y} x {x} voxels: **{r['seconds'] / 60:.1f} minutes**, {r['threads']} threads, {how}; "
+        f"To {z} x {y} x {x} voxels: **{r['seconds'] / 60:.1f} minutes**, threads: {r['threads']}, {how}; "
         f"{r['peak_gib']:.2f} GiB at most, {r['result_gib']:.2f} GiB of them result and disagreement. It can "
         f"be stopped between any two events, at most {r['longest_s']:.2f} s apart."
     )
