@@ -195,8 +195,8 @@ class _Passes:
         self._pixels = min(_FIRST_PIXELS, chunk_pixels)
 
     def begin(self) -> None:
-        """Begin a pass."""
-        self._pixels = min(self._pixels, self.most)
+        """Begin a pass: with a few slices, for how long those of another axis take is not known yet."""
+        self._pixels = min(_FIRST_PIXELS, self.most)
 
     def slices(
         self, stack: np.ndarray, axis: int, low: np.ndarray, span: np.ndarray
