@@ -23,9 +23,9 @@ from napari_lfm.methods.train_refocus import (
     TrainedModel,
     install_run,
     make_refocus_wish,
-    recorded_refocus_wish,
     refocus_task,
     run_refocus_training,
+    wish_on_record,
 )
 from napari_lfm.methods.train_refocus_check import check_refocus, estimate_refocus
 from napari_lfm.methods.train_refocus_plan import (
@@ -254,7 +254,7 @@ def test_going_on_equals_a_training_that_was_not_stopped() -> None:
     assert all(torch.allclose(v, best[k], atol=2e-3) for k, v in weights_of(first).items())
     assert first.entry is not None
     assert first.entry.card.training["ended"] == "stopped"
-    parts = trained(make_refocus_wish(recorded_refocus_wish(first.folder)), layers=[OWN], resume=True)
+    parts = trained(make_refocus_wish(wish_on_record(first.folder)), layers=[OWN], resume=True)
     assert parts.result is not None
     assert (parts.result.step, parts.result.reason) == (4, "steps")
     assert equal(network_in(whole), network_in(parts))
@@ -294,7 +294,7 @@ def test_fine_tuning_says_from_what() -> None:
     assert domain_of(card).confocal  # the start's head, tied to the stack by consistency only
     assert "saw no confocal stack" in card.notes
     shutil.rmtree(user_model_dir() / "first")  # a training that has begun does not need it any more
-    on = make_refocus_wish({**recorded_refocus_wish(fine.folder), "steps": 2})
+    on = make_refocus_wish({**wish_on_record(fine.folder), "steps": 2})
     assert trained(on, layers=[OWN], resume=True).result is not None
     with pytest.raises(RequestError, match="first"):
         make_refocus_wish({"layers": ("own",), "start_from": "first", "pixel_um": 1, "step_um": 1})

@@ -26,8 +26,8 @@ from napari_lfm.methods.train_wfcon import (
     PairReady,
     WfconWish,
     make_wfcon_wish,
-    recorded_wfcon_wish,
     run_wfcon_training,
+    wish_on_record,
 )
 from napari_lfm.methods.train_wfcon_wish import plan_of
 from napari_lfm.methods.wfcon_check import best_start, check_wfcon, estimate_wfcon
@@ -162,11 +162,11 @@ def test_going_on_equals_a_training_that_was_not_stopped(pairs: list[NamedPair])
     whole = trained(wish_of(pairs, id="whole"), layers=pairs)
     first = stopped(wish_of(pairs, id="parts"), pairs, 2)
     assert not same(whole, first)
-    parts = trained(make_wfcon_wish(recorded_wfcon_wish(first.folder)), layers=pairs, resume=True)
+    parts = trained(make_wfcon_wish(wish_on_record(first.folder)), layers=pairs, resume=True)
     assert parts.result is not None
     assert (parts.result.step, parts.result.reason) == (4, "steps")
     assert same(whole, parts)
-    longer = make_wfcon_wish({**recorded_wfcon_wish(first.folder), "steps": 5})
+    longer = make_wfcon_wish({**wish_on_record(first.folder), "steps": 5})
     assert trained(longer, layers=pairs, resume=True).result is not None
 
 
@@ -257,7 +257,7 @@ def test_a_model_to_start_from_brings_its_network(pairs: list[NamedPair]) -> Non
     far = max(float((before[k].float() - after[k].float()).abs().max()) for k in before)
     assert 0 < far < 2e-3
     shutil.rmtree(user_model_dir() / "first")  # a training that has begun does not need it any more
-    on = make_wfcon_wish({**recorded_wfcon_wish(second.folder), "steps": 2})
+    on = make_wfcon_wish({**wish_on_record(second.folder), "steps": 2})
     assert trained(on, layers=pairs, resume=True).result is not None
     with pytest.raises(RequestError, match="first"):
         wish_of(pairs, start_from="first", tuning=tuning)
@@ -385,7 +385,7 @@ def test_going_on_does_not_register_again(pairs: list[NamedPair], monkeypatch: p
         raise RequestError("Registered again.")
 
     monkeypatch.setattr(registration, "register_pair", again)
-    wish = make_wfcon_wish(recorded_wfcon_wish(first.folder))
+    wish = make_wfcon_wish(wish_on_record(first.folder))
     events = list(run_wfcon_training(wish, layers=pairs, resume=True))
     assert {e.name: list(e.shift_um or ()) for e in events if isinstance(e, PairReady)} == {
         name: found["shift_um"] for name, found in shifts.items()

@@ -59,7 +59,7 @@ def trainer_of(method: str) -> Trainer:
         return Trainer(
             method,
             w.make_wfcon_wish,
-            w.recorded_wfcon_wish,
+            w.wish_on_record,
             w.wfcon_folder,
             w.run_wfcon_training,
             shown,
@@ -73,7 +73,7 @@ def trainer_of(method: str) -> Trainer:
         return Trainer(
             method,
             r.make_refocus_wish,
-            r.recorded_refocus_wish,
+            r.wish_on_record,
             r.refocus_folder,
             r.run_refocus_training,
             shown,
@@ -86,7 +86,7 @@ def trainer_of(method: str) -> Trainer:
         return Trainer(
             method,
             i.make_isotropic_wish,
-            i.recorded_isotropic_wish,
+            i.wish_on_record,
             i.isotropic_folder,
             i.run_isotropic_training,
             shown,
@@ -98,7 +98,7 @@ def trainer_of(method: str) -> Trainer:
     return Trainer(
         method,
         t.make_localize_wish,
-        t.recorded_localize_wish,
+        t.wish_on_record,
         t.localize_folder,
         t.run_localize_training,
         shown,

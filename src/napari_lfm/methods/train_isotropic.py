@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_lfm.core.events import Progress
 from napari_lfm.core.problems import RequestError
@@ -36,10 +36,10 @@ from napari_lfm.methods.train_jobs import (
     installed_as_it_improves,
     latest_folder,
     new_record,
-    read_record,
     refuse_taken,
     resumed_record,
     training_folder,
+    wish_on_record,
 )
 from napari_lfm.methods.train_lfmnet import TrainedModel
 from napari_lfm.methods.waiting import waited_for
@@ -70,9 +70,9 @@ __all__ = [
     "TrainedModel",
     "isotropic_folder",
     "make_isotropic_wish",
-    "recorded_isotropic_wish",
     "run_isotropic_training",
     "training_folder",
+    "wish_on_record",
 ]
 
 _WIDTHS = "scale."
@@ -142,17 +142,6 @@ def run_isotropic_training(
     )
     entry = read_model(model) if (model / CARD_FILE).is_file() else None
     yield TrainedModel(entry, result, place)
-
-
-def recorded_isotropic_wish(folder: Path) -> dict[str, Any]:
-    """Return what an earlier training was asked for.
-
-    Raises
-    ------
-    RequestError
-        If there is none in the folder.
-    """
-    return dict(read_record(folder)["wish"])
 
 
 def usual_id(wish: IsotropicWish) -> str:

@@ -316,6 +316,17 @@ def read_record(place: Path, *more: str) -> dict[str, Any]:
         raise RequestError(f"{path} is damaged.", "Train into another folder.") from None
 
 
+def wish_on_record(folder: Path) -> dict[str, Any]:
+    """Return what an earlier training was asked for.
+
+    Raises
+    ------
+    RequestError
+        If there is none in the folder.
+    """
+    return dict(read_record(folder)["wish"])
+
+
 def refuse_finished(job: Job, state: Mapping[str, Any]) -> None:
     """Refuse to go on with a training that has had all its minutes or steps."""
     minutes, steps = job.config.minutes, job.config.steps

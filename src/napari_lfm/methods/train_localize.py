@@ -7,7 +7,7 @@ model. At the end the network finds the neurons of other fields: its scores, and
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from napari_lfm.core.events import Progress
 from napari_lfm.methods.localization.card import install_model
@@ -15,9 +15,9 @@ from napari_lfm.methods.train_jobs import (
     id_for,
     latest_folder,
     new_record,
-    read_record,
     resumed_record,
     training_folder,
+    wish_on_record,
 )
 from napari_lfm.methods.train_lfmnet import TrainedModel
 from napari_lfm.methods.train_localize_wish import (
@@ -40,8 +40,8 @@ __all__ = [
     "LocalizeWish",
     "localize_folder",
     "make_localize_wish",
-    "recorded_localize_wish",
     "run_localize_training",
+    "wish_on_record",
 ]
 
 
@@ -97,17 +97,6 @@ def run_localize_training(
     yield from install_model(wish, task, place, model, recipe)
     entry = read_model(model) if (model / CARD_FILE).is_file() else None
     yield TrainedModel(entry, result, place)
-
-
-def recorded_localize_wish(folder: Path) -> dict[str, Any]:
-    """Return what an earlier training was asked for.
-
-    Raises
-    ------
-    RequestError
-        If there is none in the folder.
-    """
-    return dict(read_record(folder)["wish"])
 
 
 def localize_folder(wish: LocalizeWish, folder: str | Path | None) -> Path:

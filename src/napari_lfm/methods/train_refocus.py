@@ -18,10 +18,10 @@ from napari_lfm.methods.train_jobs import (
     installed_as_it_improves,
     latest_folder,
     new_record,
-    read_record,
     refuse_taken,
     resumed_record,
     training_folder,
+    wish_on_record,
 )
 from napari_lfm.methods.train_lfmnet import TrainedModel
 from napari_lfm.methods.train_refocus_card import refocus_card
@@ -59,11 +59,11 @@ __all__ = [
     "TrainedModel",
     "install_run",
     "make_refocus_wish",
-    "recorded_refocus_wish",
     "refocus_folder",
     "refocus_task",
     "run_refocus_training",
     "training_folder",
+    "wish_on_record",
 ]
 
 _EMPTY = 0.1
@@ -191,17 +191,6 @@ def refocus_task(wish: RefocusWish, layers: Sequence[NamedStack] = ()) -> tuple[
     task = RefocusTask(data.source, plan_of(wish), wish.seed)
     task.started = bool(wish.start_from)
     return data.words, task
-
-
-def recorded_refocus_wish(folder: Path) -> dict[str, Any]:
-    """Return what an earlier training was asked for.
-
-    Raises
-    ------
-    RequestError
-        If there is none in the folder.
-    """
-    return dict(read_record(folder)["wish"])
 
 
 def usual_id(wish: RefocusWish) -> str:

@@ -20,10 +20,10 @@ from napari_lfm.methods.train_jobs import (
     installed_as_it_improves,
     latest_folder,
     new_record,
-    read_record,
     refuse_taken,
     resumed_record,
     training_folder,
+    wish_on_record,
 )
 from napari_lfm.methods.train_lfmnet import TrainedModel
 from napari_lfm.methods.train_wfcon_wish import (
@@ -64,10 +64,10 @@ __all__ = [
     "WfconTuning",
     "WfconWish",
     "make_wfcon_wish",
-    "recorded_wfcon_wish",
     "run_wfcon_training",
     "training_folder",
     "wfcon_folder",
+    "wish_on_record",
 ]
 
 REGISTERED = "registered.json"
@@ -149,17 +149,6 @@ def run_wfcon_training(
     )
     entry = read_model(model) if (model / CARD_FILE).is_file() else None
     yield TrainedModel(entry, result, place)
-
-
-def recorded_wfcon_wish(folder: Path) -> dict[str, Any]:
-    """Return what an earlier training was asked for.
-
-    Raises
-    ------
-    RequestError
-        If there is none in the folder.
-    """
-    return dict(read_record(folder)["wish"])
 
 
 def usual_id(wish: WfconWish) -> str:

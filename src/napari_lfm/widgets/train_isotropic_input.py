@@ -87,8 +87,8 @@ def _with_wish(plan: IsotropicTrainPlan, request: Any) -> IsotropicTrainPlan:
     from napari_lfm.methods.isotropic.job import wish_of
     from napari_lfm.methods.train_isotropic import (
         make_isotropic_wish,
-        recorded_isotropic_wish,
         usual_id,
+        wish_on_record,
     )
     from napari_lfm.methods.train_isotropic_check import check_isotropic, estimate_isotropic
 
@@ -97,7 +97,7 @@ def _with_wish(plan: IsotropicTrainPlan, request: Any) -> IsotropicTrainPlan:
     tuning = wish.tuning.model_copy(update={"patch_px": s.patch_px})
     wish = with_id(wish.model_copy(update={"title": s.name.strip(), "tuning": tuning}), s.name, usual_id)
     plan = replace(plan, model_id=wish.id, layers=(stack,))
-    earlier = earlier_of(wish.id, lambda folder: make_isotropic_wish(recorded_isotropic_wish(folder)))
+    earlier = earlier_of(wish.id, lambda folder: make_isotropic_wish(wish_on_record(folder)))
     if earlier is not None:
         missing = "on the stack {}, which is not chosen here"
         return with_taken_name(plan, earlier, missing, "Choose it to go on")

@@ -162,7 +162,7 @@ def _stacks(choice: RefocusChoice) -> tuple[tuple[NamedStack, ...], dict[str, fl
 
 
 def _with_wish(plan: RefocusTrainPlan, choice: RefocusChoice, sizes: dict[str, float]) -> RefocusTrainPlan:
-    from napari_lfm.methods.train_refocus import make_refocus_wish, recorded_refocus_wish, usual_id
+    from napari_lfm.methods.train_refocus import make_refocus_wish, usual_id, wish_on_record
     from napari_lfm.methods.train_refocus_check import check_refocus, estimate_refocus
     from napari_lfm.methods.train_refocus_make import OBJECTIVES
 
@@ -196,7 +196,7 @@ def _with_wish(plan: RefocusTrainPlan, choice: RefocusChoice, sizes: dict[str, f
             values["step_um"] = s.range_um / 20
     wish: RefocusWish = with_id(make_refocus_wish(values), s.name, usual_id)
     plan = replace(plan, model_id=wish.id)
-    earlier = earlier_of(wish.id, lambda folder: make_refocus_wish(recorded_refocus_wish(folder)))
+    earlier = earlier_of(wish.id, lambda folder: make_refocus_wish(wish_on_record(folder)))
     if earlier is not None:
         missing = "on the layer {}, which is not chosen here"
         return with_taken_name(plan, earlier, missing, "Choose it to go on")

@@ -217,7 +217,7 @@ def _sized(image: xr.DataArray, voxel_um: Triple | None) -> xr.DataArray:
 
 
 def _with_wish(plan: WfconTrainPlan, choice: WfconChoice) -> WfconTrainPlan:
-    from napari_lfm.methods.train_wfcon import make_wfcon_wish, recorded_wfcon_wish, usual_id
+    from napari_lfm.methods.train_wfcon import make_wfcon_wish, usual_id, wish_on_record
     from napari_lfm.methods.wfcon_check import best_start, check_wfcon, estimate_wfcon
     from napari_lfm.simulation.thick_tissue import TissueSettings
 
@@ -249,7 +249,7 @@ def _with_wish(plan: WfconTrainPlan, choice: WfconChoice) -> WfconTrainPlan:
     }
     wish: WfconWish = with_id(make_wfcon_wish(values), s.name, usual_id)
     plan = replace(plan, model_id=wish.id)
-    earlier = earlier_of(wish.id, lambda folder: make_wfcon_wish(recorded_wfcon_wish(folder)))
+    earlier = earlier_of(wish.id, lambda folder: make_wfcon_wish(wish_on_record(folder)))
     if earlier is not None:
         missing = "on pairs of layers: {} missing here"
         return with_taken_name(plan, earlier, missing, "Add these pairs again to go on with it")

@@ -21,9 +21,9 @@ from napari_lfm.methods.train_isotropic import (
     IsotropicWish,
     TrainedModel,
     make_isotropic_wish,
-    recorded_isotropic_wish,
     run_isotropic_training,
     training_folder,
+    wish_on_record,
 )
 from napari_lfm.methods.train_isotropic_check import check_isotropic, estimate_isotropic
 from napari_lfm.networks.catalogue import list_models, user_model_dir
@@ -113,7 +113,7 @@ def test_going_on_equals_a_training_that_was_not_stopped(bundled: Any, stack: Is
     assert [e.card.id for e in list_models("isotropic")] == ["parts", "whole"]
     events.close()
     folder = training_folder("parts")
-    parts = trained(make_isotropic_wish(recorded_isotropic_wish(folder)), stack, resume=True)
+    parts = trained(make_isotropic_wish(wish_on_record(folder)), stack, resume=True)
     assert parts.result is not None
     assert (parts.result.step, parts.result.reason) == (4, "steps")
     assert same(whole, parts)
@@ -197,7 +197,7 @@ def test_the_starter_is_the_start_unless_something_else_is_said(
     assert unsure.entry.card.network["probabilistic"] is True
     # a training that was begun does not need its start any more
     shutil.rmtree(bundled / "isotropic-starter")
-    on = make_isotropic_wish({**recorded_isotropic_wish(warm.folder), "steps": 2})
+    on = make_isotropic_wish({**wish_on_record(warm.folder), "steps": 2})
     assert trained(on, stack, resume=True).result is not None
 
 
